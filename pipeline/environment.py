@@ -1,0 +1,281 @@
+"""An Environment: one region of Heat, as its YAML file and the defaults beside it describe it.
+
+Heat has "environments" of its own (parameters and resource_registry): those are called heat_environment here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline.errors import ConfigurationInvalid
+
+__all__ = ["Environment", "Policy", "Provider", "Role", "Topology", "list_environments", "load", "merge"]
+
+DEFAULTS = "defaults"
+_NAME = re.compile(r"^[a-z][a-z0-9-]{0,30}$")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Role(StrEnum):
+    """What a host does, one role each."""
+
+    DATABASE = "database"
+    MESSAGING = "messaging"
+    API = "api"
+    ENGINE = "engine"
+    LOADBALANCER = "loadbalancer"
+
+
+class Provider(StrEnum):
+    """Which templates make hosts: the local cloud's machines, or Nova and Neutron."""
+
+    LOCAL = "local"
+    OPENSTACK = "openstack"
+
+
+def _seconds(value: object) -> object:
+    """Turn "30s", "5m" or "2h" into seconds; numbers pass."""
+    if isinstance(value, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", value)):
+        return float(match[1]) * _UNITS[match[2]]
+    return value
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, description='seconds, or text such as "5m"')]
+Name = Annotated[str, Field(pattern=_NAME.pattern, description="small letters, digits and dashes")]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class Hosts(_Frozen):
+    """How many hosts a role has, and of what size."""
+
+    count: int = Field(ge=1, le=200)
+    flavor: str = "local"
+    image: str = "local"
+
+
+class Topology(_Frozen):
+    """The hosts of every role."""
+
+    database: Hosts
+    messaging: Hosts
+    api: Hosts
+    engine: Hosts
+    loadbalancer: Hosts
+
+    def of(self, role: Role) -> Hosts:
+        """Return the hosts of `role`."""
+        found: Hosts = getattr(self, role.value)
+        return found
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Topology:
+        for role in (Role.DATABASE, Role.MESSAGING, Role.LOADBALANCER):
+            if self.of(role).count != 1:
+                raise ValueError(f"{role.value}.count must be 1: clusters of this role are not supported")
+        return self
+
+
+class Network(_Frozen):
+    """The network that the hosts share. `cidr` may be left out where the provider decides it."""
+
+    cidr: IPv4Network | None = None
+    external_network: str | None = None
+    operator_cidr: IPv4Network | None = None
+    dns: tuple[str, ...] = ()
+
+
+class Ssh(_Frozen):
+    """How the pipeline logs in."""
+
+    user: Name = "pipeline"
+    port: int = Field(default=22, ge=1, le=65535)
+    connect_timeout: Seconds = 20
+
+
+class HeatSettings(_Frozen):
+    """Settings of the deployed Heat."""
+
+    region: Name
+    engine_workers: int = Field(ge=1, le=64)
+    api_processes: int = Field(ge=1, le=64)
+    api_threads: int = Field(ge=1, le=64)
+    graceful_shutdown_timeout: Seconds
+    api_port: int = Field(default=8004, ge=1, le=65535)
+    cfn_port: int = Field(default=8000, ge=1, le=65535)
+
+
+class Drain(_Frozen):
+    """How long an engine may finish what it is doing, and how often to look."""
+
+    timeout: Seconds
+    poll: Seconds
+    idle_polls: int = Field(ge=1)
+
+
+class Health(_Frozen):
+    """When a host counts as healthy."""
+
+    interval: Seconds
+    min_healthy_time: Seconds
+    healthy_deadline: Seconds
+
+
+class Policy(_Frozen):
+    """How a rollout proceeds."""
+
+    drain: Drain
+    health: Health
+
+
+class Deadlines(_Frozen):
+    """How long each wait may take."""
+
+    stack: Seconds
+    step: Seconds
+
+
+class Traffic(_Frozen):
+    """The canary's own customers: how many, and how fast they work."""
+
+    clients: int = Field(ge=1, le=64)
+    pause: Seconds
+    stack_timeout: Seconds
+    before: Seconds
+    after: Seconds
+
+
+class Environment(_Frozen):
+    """One region: where it runs, what it is made of, how it is changed."""
+
+    name: Name
+    description: str = ""
+    provider: Provider
+    cloud: Name
+    promotes_from: Name | None = None
+    topology: Topology
+    network: Network
+    ssh: Ssh
+    heat: HeatSettings
+    policy: Policy
+    deadlines: Deadlines
+    traffic: Traffic
+    parameters: Mapping[str, str] = Field(default_factory=dict)
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML that refuses a key given twice, which PyYAML would let the last one win."""
+
+
+def _unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[object] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node)
+        if key in seen:
+            raise yaml.MarkedYAMLError(problem=f"key {key!r} is given twice", problem_mark=key_node.start_mark)
+        seen.add(key)
+    return loader.construct_mapping(node)
+
+
+_UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
+
+
+def list_environments(directory: Path) -> tuple[str, ...]:
+    """Return the names of the environments in `directory`, sorted, without the defaults."""
+    return tuple(sorted(path.stem for path in directory.glob("*.yaml") if path.stem != DEFAULTS))
+
+
+def load(name: str, directory: Path) -> Environment:
+    """Return environment `name` of `directory`: `defaults.yaml` overlaid with `NAME.yaml`.
+
+    Raises ConfigurationInvalid naming file, line, key and what was expected.
+    """
+    path = directory / f"{name}.yaml"
+    if name == DEFAULTS or not path.is_file():
+        known = ", ".join(list_environments(directory)) or "none"
+        raise ConfigurationInvalid(f"{path}: no such environment (there are: {known})", hint="inv env.list")
+    defaults = directory / f"{DEFAULTS}.yaml"
+    merged = merge(_read(defaults), _read(path))
+    try:
+        environment = Environment.model_validate({**merged, "name": name})
+    except ValidationError as error:
+        raise ConfigurationInvalid(
+            _explain(error, path, defaults), hint=f"edit {path}, then inv env.show {name}"
+        ) from error
+    upstream = environment.promotes_from
+    if upstream is not None and upstream not in list_environments(directory):
+        raise ConfigurationInvalid(f"{path}: promotes_from: there is no environment {upstream!r}", hint="inv env.list")
+    return environment
+
+
+def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `base` with `overlay` laid on it: mappings merge key by key, anything else is replaced."""
+    result = dict(base)
+    for key, value in overlay.items():
+        known = result.get(key)
+        both = isinstance(known, Mapping) and isinstance(value, Mapping)
+        result[key] = merge(known, value) if both and isinstance(known, Mapping) else value
+    return result
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
+    except OSError as error:
+        raise ConfigurationInvalid(f"{path}: cannot be read: {error.strerror}", hint="inv env.list") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigurationInvalid(f"{_place(path, error)}", hint=f"edit {path}") from error
+    if not isinstance(document, dict):
+        raise ConfigurationInvalid(f"{path}: expected a mapping of keys to values", hint=f"edit {path}")
+    return document
+
+
+def _place(path: Path, error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    line = f":{mark.line + 1}" if mark else ""
+    return f"{path}{line}: {getattr(error, 'problem', None) or 'is not UTF-8 YAML'}"
+
+
+def _explain(error: ValidationError, path: Path, defaults: Path) -> str:
+    first = error.errors()[0]
+    location = tuple(str(part) for part in first["loc"])
+    file, line = _find(location, path, defaults)
+    key = ".".join(location) or "(whole file)"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{file}{line}: {key}: {_expected(first['type'], first['msg'], first['input'])}{more}"
+
+
+def _expected(kind: str, message: str, found: object) -> str:
+    if kind == "extra_forbidden":
+        return "unknown key"
+    if kind == "missing":
+        return "is required"
+    expected = message.removeprefix("Value error, ").removeprefix("Input should be ")
+    return f"expected {expected}, found {found!r}" if message.startswith("Input") else f"{expected}, found {found!r}"
+
+
+def _find(location: tuple[str, ...], path: Path, defaults: Path) -> tuple[Path, str]:
+    """Return the file, and ":LINE", that set the longest part of `location`."""
+    best: tuple[int, Path, str] = (0, path, "")
+    for file in (path, defaults):
+        node = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        depth, line = 0, 0
+        for part in location:
+            pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+            match = next(((k, v) for k, v in pairs if k.value == part), None)
+            if match is None:
+                break
+            depth, line, node = depth + 1, match[0].start_mark.line + 1, match[1]
+        if depth > best[0]:
+            best = (depth, file, f":{line}")
+    return best[1], best[2]

@@ -1,0 +1,72 @@
+"""The inventory: which hosts a region has, where they answer, and the SSH keys they are pinned to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.environment import Role
+from pipeline.errors import ConfigurationInvalid
+
+__all__ = ["Host", "Inventory", "hosts_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One machine of the region. `name` is role and index ("engine-0"); `host_keys` are OpenSSH public keys."""
+
+    name: str
+    role: Role
+    address: str
+    host_keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """All hosts of one environment, sorted by role and index."""
+
+    environment: str
+    hosts: tuple[Host, ...]
+
+    def of(self, *roles: Role) -> tuple[Host, ...]:
+        """Return the hosts that have one of `roles`, in order."""
+        return tuple(host for host in self.hosts if host.role in roles)
+
+    def one(self, role: Role) -> Host:
+        """Return the first host of `role`. Raises ConfigurationInvalid where there is none."""
+        found = self.of(role)
+        if not found:
+            raise ConfigurationInvalid(
+                f"environment {self.environment} has no {role.value} host",
+                hint=f"inv deploy {self.environment} --release R",
+            )
+        return found[0]
+
+    def host(self, name: str) -> Host:
+        """Return the host called `name`. Raises ConfigurationInvalid, naming those there are."""
+        for host in self.hosts:
+            if host.name == name:
+                return host
+        known = ", ".join(host.name for host in self.hosts)
+        raise ConfigurationInvalid(f"environment {self.environment} has no host {name!r} (there are: {known})")
+
+
+def hosts_of(role: Role, output: Mapping[str, Mapping[str, Any]]) -> tuple[Host, ...]:
+    """Return the hosts in a role stack's output `hosts`: {name: {address, signal}}, by index.
+
+    `signal` is the data of the host's wait condition: a JSON object {signal id: its public host keys, a line each}.
+    Raises ConfigurationInvalid for a host that signalled no key: it could not be told from an impostor.
+    """
+    hosts = (Host(name, role, facts["address"], _keys(name, facts["signal"])) for name, facts in output.items())
+    return tuple(sorted(hosts, key=lambda host: int(host.name.rpartition("-")[2])))
+
+
+def _keys(name: str, signal: str | Mapping[str, str]) -> tuple[str, ...]:
+    signals = json.loads(signal) if isinstance(signal, str) else signal
+    lines = "\n".join(signals.values()).splitlines()
+    keys = tuple(" ".join(line.split()[:2]) for line in lines if line.strip())
+    if not keys:
+        raise ConfigurationInvalid(f"host {name} signalled no SSH host key", hint="delete its stack and deploy again")
+    return keys
