@@ -64,7 +64,13 @@ class FakeClock:
 
 
 def wait_until(
-    answer: Callable[[], T | None], clock: Clock, *, timeout: float, what: str, interval: float = 0.5, hint: str = ""
+    answer: Callable[[], T | None],
+    clock: Clock,
+    *,
+    timeout: float,
+    what: str,
+    interval: float = 0.5,
+    hint: str = "",
 ) -> T:
     """Ask `answer` every `interval` seconds and return the first thing it gives that is not None or False.
 

@@ -6,7 +6,7 @@ heatclient's `poll_for_events` never gives up and its `exc.BaseException` shadow
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,7 @@ class Stack:
     reason: str
     updated: str
     outputs: Mapping[str, Any]
+    tags: tuple[str, ...] = ()
 
     @property
     def in_progress(self) -> bool:
@@ -163,7 +164,8 @@ class Heat:
     def resources(self, stack_id: str, *, depth: int = 3) -> tuple[Resource, ...]:
         """Return the resources of a stack and of those nested in it. Raises HeatRefused."""
         with _translated(f"reading resources of stack {stack_id}"):
-            return tuple(_resource(found) for found in self._client.resources.list(stack_id, nested_depth=depth))
+            found = self._client.resources.list(stack_id, nested_depth=depth)
+            return _resources(found)
 
     def build_info(self) -> Mapping[str, Any]:
         """Return {"api": {"revision"}, "engine": {"revision"}} as one API and one engine answer it."""
@@ -241,28 +243,40 @@ def _stack(found: Any) -> Stack:
         found.stack_status_reason or "",
         found.updated_time or "",
         outputs,
+        tuple(getattr(found, "tags", None) or ()),
     )
 
 
-def _resource(found: Any) -> Resource:
-    href = next((link["href"] for link in found.links if link["rel"] == "stack"), "")
-    stack = href.split("/stacks/")[-1].split("/")[0]
-    parent = getattr(found, "parent_resource", None)
-    return Resource(
-        found.resource_name,
-        found.resource_type,
-        found.resource_status,
-        found.resource_status_reason or "",
-        found.physical_resource_id or "",
-        stack,
-        1 if parent else 0,
+def _resources(found: Iterable[Any]) -> tuple[Resource, ...]:
+    """Return resources with their depth: Heat lists nested ones flat, tied to the outer one by its physical id."""
+    listed = list(found)
+    outer = {one.physical_resource_id: _link_stack(one) for one in listed if one.physical_resource_id}
+    return tuple(
+        Resource(
+            one.resource_name,
+            one.resource_type,
+            one.resource_status,
+            one.resource_status_reason or "",
+            one.physical_resource_id or "",
+            _link_stack(one),
+            _depth(_link_stack(one), outer),
+        )
+        for one in listed
     )
+
+
+def _depth(stack: str, outer: Mapping[str, str]) -> int:
+    depth = 0
+    while (stack := outer.get(stack, "")) != "":
+        depth += 1
+    return depth
 
 
 def _resource_name(change: Mapping[str, Any]) -> str:
     return str(change["resource_name"])
 
 
-def _link_stack(event: Any) -> str:
-    href = next((link["href"] for link in event.links if link["rel"] == "stack"), "")
-    return str(href.split("/stacks/")[-1].split("/")[0])
+def _link_stack(found: Any) -> str:
+    """Return the id of the stack that a resource or event belongs to; its link ends in /stacks/NAME/ID."""
+    href = next((link["href"] for link in found.links if link["rel"] == "stack"), "")
+    return str(href.rpartition("/")[2])

@@ -1,0 +1,245 @@
+"""The wheelhouse: builds releases of Heat into archives, keeps them, and finds them again.
+
+Below `cache`: releases/ID/{heat-ID.tar, manifest.json, archive.sha256}, and wheels/SHA256/FILE shared by all releases.
+An archive holds manifest.json, requirements.lock, wheels/ and uv, so that a host installs it with no network.
+The id covers every wheel, but not uv, which installs and does not run; archive.sha256 covers all of it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import io
+import platform
+import re
+import shutil
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+
+from pipeline.edges.index import Index, Locked, run_uv
+from pipeline.errors import ConfigurationInvalid
+from pipeline.release import (
+    PYTHON,
+    HeatVersion,
+    Package,
+    Release,
+    alembic_head_of,
+    engine_rpc_of,
+    worker_rpc_of,
+)
+
+__all__ = ["Built", "Wheelhouse"]
+
+_HEAT = "openstack-heat"
+# pymysql speaks to the database, pyuwsgi serves the APIs
+_BESIDE_HEAT = ("pymysql", "pyuwsgi")
+_EPOCH = "315532800"  # 1980-01-01, the first moment a zip file can tell
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A release and the archive that installs it."""
+
+    release: Release
+    archive: Path
+
+    @property
+    def sha256(self) -> str:
+        """The archive's sha256 (hex), as recorded when it was built."""
+        return (self.archive.parent / "archive.sha256").read_text().split()[0]
+
+
+class Wheelhouse:
+    """Releases below `cache`, built with the `uv` given (a path) for hosts with `python`."""
+
+    def __init__(self, cache: Path, *, uv: str, python: str = PYTHON) -> None:
+        self._releases = cache / "releases"
+        self._wheels = cache / "wheels"
+        self._lock = cache / "wheelhouse.lock"
+        self._uv = shutil.which(uv) or uv
+        self._python = python
+        self._index = Index(self._uv, python=python, machine=platform.machine())
+
+    def build(self, heat: str, *, report: Callable[[str], None], exclude_newer: str = "") -> Built:
+        """Resolve Heat `heat` ("26.0.2") as the index is now, or was at `exclude_newer` (a date), and keep the release.
+
+        The same resolution gives the same id and the same archive. `report` gets a line per stage.
+        Raises ConfigurationInvalid when there is no such version, Inconclusive when the index does not answer.
+        """
+        version = HeatVersion.parse(heat)
+        report(f"Heat {version} ({version.series}): resolving")
+        files = self._resolve(version, exclude_newer)
+        with self._one_builder():
+            report(f"Heat {version}: {len(files)} packages, downloading those not cached")
+            self._index.download(files, self._wheels)
+            packages = {self._wheel(file, files): file for file in files}
+            release = _describe(
+                version, self._python, {_package(wheel, file): wheel for wheel, file in packages.items()}
+            )
+            built = self._kept(release, tuple(packages))
+        report(f"Heat {version}: release {release.id}, {built.archive.stat().st_size / 1e6:.0f} MB")
+        return built
+
+    def find(self, reference: str) -> Built:
+        """Return the release with this id, this beginning of a digest (4 or more), or the newest of this version.
+
+        Raises ConfigurationInvalid when there is none, or more than one digest begins so.
+        """
+        built = self.list()
+        named = [one for one in built if reference in (one.release.id, str(one.release.heat))]
+        if named:
+            return named[-1]
+        if re.fullmatch(r"[0-9a-f]{4,64}", reference):
+            named = [one for one in built if one.release.digest.startswith(reference)]
+        if len(named) == 1:
+            return named[0]
+        if named:
+            ids = ", ".join(one.release.id for one in named)
+            raise ConfigurationInvalid(
+                f"{reference} is the beginning of several releases: {ids}", hint="inv release.list"
+            )
+        version = reference if re.fullmatch(r"\d+\.\d+\.\d+", reference) else reference.split("-")[0]
+        version = version if re.fullmatch(r"\d+\.\d+\.\d+", version) else "26.0.2"
+        raise ConfigurationInvalid(
+            f"there is no release {reference} on this machine", hint=f"inv release.build --heat {version}"
+        )
+
+    def ensure(self, reference: str, *, report: Callable[[str], None]) -> Built:
+        """Return the release `reference` names as `find` does; a plain version that was never built is built now."""
+        try:
+            return self.find(reference)
+        except ConfigurationInvalid:
+            if not re.fullmatch(r"\d+\.\d+\.\d+", reference):
+                raise
+        return self.build(reference, report=report)
+
+    def list(self) -> tuple[Built, ...]:
+        """Return every release that is kept, by version and then by age, the newest last."""
+        manifests = sorted(self._releases.glob("[0-9]*/manifest.json"), key=lambda path: path.stat().st_mtime_ns)
+        built = (_load(manifest) for manifest in manifests)
+        return tuple(sorted(built, key=lambda one: one.release.heat))
+
+    def check(self, built: Built) -> None:
+        """Read the whole archive and compare it with its record. Raises ConfigurationInvalid when it is damaged."""
+        if not built.archive.is_file() or _sha256(built.archive) != built.sha256:
+            raise ConfigurationInvalid(
+                f"the archive of release {built.release.id} is damaged",
+                hint=f"inv release.build --heat {built.release.heat}",
+            )
+
+    def _resolve(self, version: HeatVersion, exclude_newer: str) -> tuple[Locked, ...]:
+        wanted = (f"{_HEAT}=={version}", *_BESIDE_HEAT)
+        try:
+            return self._index.resolve(wanted, exclude_newer=exclude_newer)
+        except ConfigurationInvalid as error:
+            near = self._index.neighbours(_HEAT, str(version))
+            if "no version of" not in error.message or not near:
+                raise ConfigurationInvalid(error.message, hint="inv release.build --heat VERSION") from error
+            raise ConfigurationInvalid(
+                f"there is no Heat {version} on the package index; near it are {' and '.join(near)}",
+                hint=f"inv release.build --heat {near[0]}",
+            ) from error
+
+    def _wheel(self, file: Locked, lock: Sequence[Locked]) -> Path:
+        """Return the wheel of a downloaded file: itself, or what its source builds to."""
+        source = self._wheels / file.sha256 / file.filename
+        if file.is_wheel:
+            return source
+        with tempfile.TemporaryDirectory(prefix="build-", dir=self._wheels) as scratch:
+            constraints = Path(scratch, "constraints.txt")
+            constraints.write_text("".join(f"{one.name}=={one.version}\n" for one in lock))
+            run_uv(
+                [self._uv, "build", "--quiet", "--wheel", "--no-create-gitignore", "--python", sys.executable]
+                + ["--build-constraints", str(constraints), "--out-dir", f"{scratch}/out", str(source)],
+                what=f"{file.filename} cannot be built",
+                cwd=scratch,
+                SOURCE_DATE_EPOCH=_EPOCH,
+                CC="false",  # hosts differ from this machine: only wheels without compiled parts may come of it
+            )
+            (wheel,) = Path(scratch, "out").glob("*.whl")
+            if not wheel.name.endswith("-none-any.whl"):
+                raise ConfigurationInvalid(
+                    f"{file.filename} has no wheel for the hosts, and needs a compiler", hint="choose another version"
+                )
+            return wheel.rename(source.parent / wheel.name)
+
+    def _kept(self, release: Release, wheels: Sequence[Path]) -> Built:
+        """Return the release as it is kept, packing it first unless a whole archive of it is there."""
+        home = self._releases / release.id
+        if (home / "manifest.json").exists():
+            kept = _load(home / "manifest.json")
+            if kept.archive.is_file() and _sha256(kept.archive) == kept.sha256:
+                (home / "manifest.json").touch()  # built last: the newest of its version
+                return kept
+            shutil.rmtree(home)
+        self._releases.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=self._releases) as scratch:
+            partial = Path(scratch, release.id)
+            partial.mkdir(mode=0o755)
+            archive = partial / f"heat-{release.id}.tar"
+            _pack(archive, release, wheels, Path(self._uv))
+            (partial / "archive.sha256").write_text(f"{_sha256(archive)}  {archive.name}\n")
+            (partial / "manifest.json").write_text(release.to_json())
+            partial.rename(home)
+        return Built(release, home / archive.name)
+
+    @contextmanager
+    def _one_builder(self) -> Iterator[None]:
+        """Let one process at a time write to the cache; another waits, and then finds the work done."""
+        self._wheels.mkdir(parents=True, exist_ok=True)
+        with self._lock.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def _load(manifest: Path) -> Built:
+    release = Release.from_json(manifest.read_text())
+    return Built(release, manifest.parent / f"heat-{release.id}.tar")
+
+
+def _package(wheel: Path, file: Locked) -> Package:
+    return Package(file.name, file.version, wheel.name, file.sha256 if file.is_wheel else _sha256(wheel))
+
+
+def _describe(version: HeatVersion, python: str, wheels: dict[Package, Path]) -> Release:
+    """Make the manifest: the packages, and what Heat's own source says of its RPC and its schema."""
+    heat = next(path for package, path in wheels.items() if package.name == _HEAT)
+    with zipfile.ZipFile(heat) as archive:
+        migrations = [name for name in archive.namelist() if fnmatch(name, "heat/db/migrations/versions/*.py")]
+        try:
+            worker, engine = (archive.read(f"heat/engine/{name}.py").decode() for name in ("worker", "service"))
+        except KeyError as error:
+            raise ConfigurationInvalid(f"the wheel of Heat {version} lacks a file: {error}") from error
+        head = alembic_head_of(archive.read(name).decode() for name in migrations)
+    return Release(version, engine_rpc_of(engine), worker_rpc_of(worker), head, python, tuple(sorted(wheels)))
+
+
+def _pack(archive: Path, release: Release, wheels: Sequence[Path], uv: Path) -> None:
+    """Write the archive with the same bytes for the same content: sorted, no times, no owners."""
+    texts = {"manifest.json": release.to_json(), "requirements.lock": release.lock()}
+    with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as tar:
+        for name, text in texts.items():
+            _add(tar, name, io.BytesIO(text.encode()), len(text.encode()))
+        for path, name, mode in sorted(
+            [(uv, "uv", 0o755), *((wheel, f"wheels/{wheel.name}", 0o644) for wheel in wheels)]
+        ):
+            with path.open("rb") as content:
+                _add(tar, name, content, path.stat().st_size, mode)
+
+
+def _add(tar: tarfile.TarFile, name: str, content: io.BufferedIOBase, size: int, mode: int = 0o644) -> None:
+    entry = tarfile.TarInfo(name)  # time 0 and owner 0 are its defaults
+    entry.size, entry.mode = size, mode
+    tar.addfile(entry, content)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -1,0 +1,161 @@
+"""Rendering: an environment becomes the stacks of its region, as HOT text and parameters.
+
+Jinja decides structure, Heat parameters carry values. The same environment always gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+
+from pipeline.environment import Environment, Provider, Role
+from pipeline.errors import ConfigurationInvalid
+
+__all__ = ["RenderedStack", "launch_order", "render", "render_text", "write"]
+
+_PROVIDED = ("network", "address", "host")
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedStack:
+    """One stack, ready to launch but for what it takes from others.
+
+    `inputs` maps a parameter to (stack, output key, …): the path of the value in the outputs of another stack.
+    """
+
+    name: str
+    stack_name: str
+    template: str
+    files: Mapping[str, str]
+    registry: Mapping[str, str]
+    parameters: Mapping[str, Any]
+    inputs: Mapping[str, tuple[str, ...]]
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Names of the stacks whose outputs this one takes."""
+        return frozenset(path[0] for path in self.inputs.values())
+
+    def heat_environment(self, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return Heat's environment: the registry, and `parameters` (as rendered where None)."""
+        values = self.parameters if parameters is None else parameters
+        return {"resource_registry": dict(self.registry), "parameters": dict(values)}
+
+    def digest(self, parameters: Mapping[str, Any]) -> str:
+        """Return 16 hex digits that change with the template, its files or the values it is launched with."""
+        content = [self.template, dict(self.files), dict(self.registry), dict(parameters)]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def render(environment: Environment, templates: Path, *, ssh_public_key: str) -> tuple[RenderedStack, ...]:
+    """Return the stacks of `environment`, those first that others need.
+
+    Raises ConfigurationInvalid naming template and line: an undefined variable, bad YAML, an unknown stack, a cycle.
+    """
+    facts = {"environment": environment, "roles": list(Role), "ssh_public_key": ssh_public_key}
+    listing = _yaml(render_text(templates, "stacks.yaml.j2", facts), "stacks.yaml.j2")
+    registry, files = _provider(templates, environment.provider)
+    stacks = []
+    for name, entry in listing.items():
+        text = render_text(templates, f"{name}.yaml.j2", facts)
+        _yaml(text, f"{name}.yaml.j2")
+        inputs = {key: tuple(path.split(".")) for key, path in (entry.get("from") or {}).items()}
+        stack_name = f"{environment.name}-{name}"
+        stacks.append(RenderedStack(name, stack_name, text, files, registry, entry.get("parameters") or {}, inputs))
+    return launch_order(stacks)
+
+
+def launch_order(stacks: list[RenderedStack]) -> tuple[RenderedStack, ...]:
+    """Return `stacks`, each after those it needs. Raises ConfigurationInvalid for a cycle or an unknown stack."""
+    known = {stack.name: stack for stack in stacks}
+    for stack in stacks:
+        for missing in sorted(stack.needs - set(known)):
+            raise ConfigurationInvalid(f"stacks.yaml.j2: {stack.name}: from: there is no stack {missing!r}")
+    try:
+        order = tuple(TopologicalSorter({stack.name: sorted(stack.needs) for stack in stacks}).static_order())
+    except CycleError as error:
+        raise ConfigurationInvalid(f"stacks.yaml.j2: a cycle: {' → '.join(error.args[1])}") from error
+    return tuple(known[name] for name in order)
+
+
+def render_text(templates: Path, name: str, facts: Mapping[str, Any]) -> str:
+    """Return template `name` of directory `templates` rendered with `facts`.
+
+    Raises ConfigurationInvalid with file and line for an undefined variable, bad syntax or a missing template.
+    """
+    try:
+        return _jinja(templates).get_template(name).render(**facts)
+    except jinja2.TemplateNotFound as error:
+        raise ConfigurationInvalid(f"{templates / str(error)}: no such template") from error
+    except jinja2.TemplateSyntaxError as error:
+        raise ConfigurationInvalid(f"{templates / (error.name or name)}:{error.lineno}: {error.message}") from error
+    except (jinja2.TemplateError, TypeError, ValueError, AttributeError, LookupError) as error:
+        raise ConfigurationInvalid(f"{_template_line(error, templates, name)}: {error}") from error
+
+
+def write(stacks: tuple[RenderedStack, ...], directory: Path) -> tuple[Path, ...]:
+    """Write every stack as NAME.yaml and NAME.env.yaml, provider files beside them; return the paths, sorted."""
+    written = {}
+    for stack in stacks:
+        written[directory / f"{stack.name}.yaml"] = stack.template
+        written[directory / f"{stack.name}.env.yaml"] = yaml.safe_dump(stack.heat_environment(), sort_keys=True)
+        written.update({directory / name: text for name, text in stack.files.items()})
+    for path, text in written.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return tuple(sorted(written))
+
+
+@cache
+def _jinja(templates: Path) -> jinja2.Environment:
+    # These are YAML and configuration files, not HTML: escaping would damage them.
+    return jinja2.Environment(  # noqa: S701
+        loader=jinja2.FileSystemLoader(templates),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _provider(templates: Path, provider: Provider) -> tuple[dict[str, str], dict[str, str]]:
+    names = {kind: f"providers/{provider.value}/{kind}.yaml" for kind in _PROVIDED}
+    registry = {f"Region::{kind.capitalize()}": name for kind, name in names.items()}
+    try:
+        files = {name: (templates / name).read_text(encoding="utf-8") for name in names.values()}
+    except OSError as error:
+        raise ConfigurationInvalid(f"{error.filename}: cannot be read: {error.strerror}") from error
+    return registry, files
+
+
+def _yaml(text: str, name: str) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise ConfigurationInvalid(
+            f"{name}: rendered line {line}: {error.problem}", hint="inv render ENV --out DIR"
+        ) from error
+    if not isinstance(document, dict):
+        raise ConfigurationInvalid(f"{name}: expected a mapping when rendered")
+    return document
+
+
+def _template_line(error: BaseException, templates: Path, name: str) -> str:
+    """Return FILE:LINE of the innermost template frame in the error's traceback."""
+    place, trace = str(templates / name), error.__traceback__
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if file.startswith(str(templates)):
+            place = f"{file}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return place
