@@ -21,6 +21,7 @@ __all__ = ["Environment", "Policy", "Provider", "Role", "Topology", "list_enviro
 
 DEFAULTS = "defaults"
 _NAME = re.compile(r"^[a-z][a-z0-9-]{0,30}$")
+_MERGE = "tag:yaml.org,2002:merge"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -178,13 +179,17 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 
 
 def _unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    own = [key_node for key_node, _ in node.value]  # as written: building the mapping expands merges in place
+    mapping = loader.construct_mapping(node)
     seen: set[object] = set()
-    for key_node, _ in node.value:
+    for key_node in own:
+        if key_node.tag == _MERGE:
+            continue
         key = loader.construct_object(key_node)
         if key in seen:
             raise yaml.MarkedYAMLError(problem=f"key {key!r} is given twice", problem_mark=key_node.start_mark)
         seen.add(key)
-    return loader.construct_mapping(node)
+    return mapping
 
 
 _UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)

@@ -12,6 +12,8 @@ from pipeline.errors import ConfigurationInvalid
 
 __all__ = ["Host", "Inventory", "hosts_of"]
 
+_KEY_TYPES = ("ssh-", "ecdsa-sha2-")  # a line that starts otherwise is a message, and pins nothing
+
 
 @dataclass(frozen=True, slots=True)
 class Host:
@@ -64,9 +66,12 @@ def hosts_of(role: Role, output: Mapping[str, Mapping[str, Any]]) -> tuple[Host,
 
 
 def _keys(name: str, signal: str | Mapping[str, str]) -> tuple[str, ...]:
-    signals = json.loads(signal) if isinstance(signal, str) else signal
-    lines = "\n".join(signals.values()).splitlines()
-    keys = tuple(" ".join(line.split()[:2]) for line in lines if line.strip())
+    try:
+        signals = json.loads(signal) if isinstance(signal, str) else signal
+    except ValueError:
+        signals = {}
+    lines = (line.split() for text in signals.values() for line in text.splitlines())
+    keys = tuple(" ".join(words[:2]) for words in lines if len(words) >= 2 and words[0].startswith(_KEY_TYPES))
     if not keys:
         raise ConfigurationInvalid(f"host {name} signalled no SSH host key", hint="delete its stack and deploy again")
     return keys

@@ -6,9 +6,9 @@ heatclient's `poll_for_events` never gives up and its `exc.BaseException` shadow
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,65 +17,23 @@ from heatclient import exc
 from heatclient.v1.client import Client
 from keystoneauth1.session import Session
 
-from pipeline.errors import ConfigurationInvalid, PipelineError
+from pipeline.edges.sessions import Observer, root_cause, session_of, watched
+from pipeline.errors import PipelineError
+from pipeline.stacks import Answer, Event, Resource, Service, Stack
 
-__all__ = ["Event", "Heat", "HeatRefused", "Resource", "Stack", "connect", "session_of"]
+__all__ = ["Answer", "Event", "Heat", "HeatRefused", "Resource", "Service", "Stack", "connect", "session_of"]
 
 
 class HeatRefused(PipelineError):
-    """Heat answered a request with an error, or did not answer. `status` is the HTTP status, 0 for none."""
+    """Heat answered a request with an error, or did not answer.
 
-    def __init__(self, message: str, *, status: int = 0, hint: str = "") -> None:
+    `status` is the HTTP status, 0 for none; `timed_out` tells silence from a refused or broken connection.
+    """
+
+    def __init__(self, message: str, *, status: int = 0, timed_out: bool = False, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.status = status
-
-
-@dataclass(frozen=True, slots=True)
-class Stack:
-    """One stack: `status` is Heat's stack_status, for instance CREATE_COMPLETE."""
-
-    id: str
-    name: str
-    status: str
-    reason: str
-    updated: str
-    outputs: Mapping[str, Any]
-    tags: tuple[str, ...] = ()
-
-    @property
-    def in_progress(self) -> bool:
-        """Whether an action is under way."""
-        return self.status.endswith("_IN_PROGRESS")
-
-    @property
-    def complete(self) -> bool:
-        """Whether the last action ended well."""
-        return self.status.endswith("_COMPLETE")
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One event of a stack or of a stack nested in it."""
-
-    id: str
-    stack: str
-    resource: str
-    status: str
-    reason: str
-    time: str
-
-
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """One resource; `depth` counts how many stacks it is nested in below the one asked for."""
-
-    name: str
-    kind: str
-    status: str
-    reason: str
-    physical_id: str
-    stack: str
-    depth: int
+        self.timed_out = timed_out
 
 
 class Heat:
@@ -173,6 +131,47 @@ class Heat:
             answer: Mapping[str, Any] = self._client.build_info.build_info()
             return answer
 
+    def services(self) -> tuple[Service, ...]:
+        """Return every engine worker that Heat knows. Raises HeatRefused, status 403 for those who are no admin."""
+        with _translated("listing engines"):
+            found = self._client.services.list()
+            return tuple(Service(one.engine_id, one.host, one.status) for one in found)
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: bytes | None = None,
+        token: bool = False,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> Answer:
+        """Send one plain request, with the user's token only if told so, and return whatever status it is answered.
+
+        `timeout` seconds, or the session's own. Raises HeatRefused, with status 0, where no answer came.
+        """
+        with _translated(f"{method} {url.partition('?')[0]}"):
+            found = self.session.request(
+                url,
+                method,
+                data=body,
+                headers=dict(headers or {}),
+                authenticated=token,
+                raise_exc=False,
+                redirect=False,
+                **({"timeout": timeout} if timeout else {}),
+            )
+            return Answer(found.status_code, found.text)
+
+    def watched(self, observer: Observer) -> Heat:
+        """Return Heat for the same user and token, on connections of its own, telling `observer` of each exchange."""
+        return Heat(watched(self.session, observer), self.region)
+
+    def hang_up(self) -> None:
+        """Close the connections kept alive, so that the next request opens a new one."""
+        self.session.session.close()
+
     def endpoint(self, service_type: str = "orchestration") -> str:
         """Return the public URL that the catalog gives for `service_type` in this region. Raises HeatRefused."""
         with _translated(f"reading the catalog for {service_type}"):
@@ -183,32 +182,6 @@ class Heat:
 
 
 _CHANGES = ("added", "updated", "replaced", "deleted", "unchanged")
-
-
-def session_of(
-    cloud: str, clouds_yaml: Path | None = None, *, region: str | None = None, timeout: float = 60
-) -> tuple[Session, str]:
-    """Return a keystone session for entry `cloud` of a clouds.yaml, and its region's name.
-
-    `clouds_yaml` None means the user's own, as the openstack command finds it. `timeout` seconds bound each request.
-    Raises ConfigurationInvalid where the entry is missing or incomplete.
-    """
-    from openstack.config import OpenStackConfig
-    from openstack.exceptions import ConfigException
-
-    try:
-        config = OpenStackConfig(
-            config_files=[str(clouds_yaml)] if clouds_yaml else None, load_envvars=clouds_yaml is None
-        )
-        found = config.get_one(cloud=cloud, region_name=region)
-        session = found.get_session()
-    except (ConfigException, ksa_exceptions.ClientException) as error:
-        where = clouds_yaml or "clouds.yaml"
-        raise ConfigurationInvalid(
-            f"{where}: cloud {cloud!r}: {error}", hint="inv local.up, or add the cloud"
-        ) from error
-    session.timeout = timeout
-    return session, str(found.get_region_name() or "")
 
 
 def connect(cloud: str, clouds_yaml: Path | None = None, *, region: str | None = None) -> Heat:
@@ -230,8 +203,21 @@ def _translated(doing: str) -> Iterator[None]:
         raise HeatRefused(
             f"{doing}: HTTP {error.http_status}: {error.message}", status=error.http_status or 0
         ) from error
+    except ksa_exceptions.ConnectFailure as error:
+        silent = isinstance(error, ksa_exceptions.ConnectTimeout)
+        raise HeatRefused(
+            f"{doing}: {_address(str(error))}: {'no answer in time' if silent else root_cause(error)}",
+            timed_out=silent,
+            hint="inv local.status, or look at the cloud's endpoints",
+        ) from error
     except (ksa_exceptions.ClientException, exc.BaseException) as error:
         raise HeatRefused(f"{doing}: {error}", hint="inv local.status, or look at the cloud's endpoints") from error
+
+
+def _address(text: str) -> str:
+    """Return the address in keystoneauth's message, without its query: a presigned URL is a password."""
+    found = re.search(r"https?://[^\s?]+", text)
+    return found.group().rstrip(":") if found else "no address"
 
 
 def _stack(found: Any) -> Stack:

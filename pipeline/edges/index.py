@@ -118,10 +118,10 @@ class Index:
         return session
 
     def _compile(self, wanted: Iterable[str], cwd: str | None, *options: str) -> str:
+        quiet = ("--quiet", "--no-header", "--no-annotate", "--no-progress")
+        hosts = ("--python-version", self._python, "--python-platform", f"{self._machine}-unknown-linux-gnu")
         return run_uv(
-            [self._uv, "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--no-progress"]
-            + ["--python-version", self._python, "--python-platform", f"{self._machine}-unknown-linux-gnu"]
-            + [*options, "-"],
+            [self._uv, "pip", "compile", *quiet, *hosts, *options, "-"],
             stdin="\n".join(wanted),
             cwd=cwd,
             what="the release's requirements cannot be resolved",
@@ -171,7 +171,7 @@ def scrub(text: str, *, limit: int = 400) -> str:
     """Return uv's message as one line of at most `limit` characters, with every address replaced."""
     text = re.sub(r"[a-z][a-z0-9+.-]*://[^\s`'\")]+", "<address>", text, flags=re.IGNORECASE)
     text = re.sub(r"\b(?:[a-z0-9-]+\.)+[a-z]{2,}(?::\d+)?(?=/|:\d|\b\s*port)", "<address>", text, flags=re.IGNORECASE)
-    text = re.sub(r"[\s×│╰├─▶]+", " ", text).strip()  # noqa: RUF001 - uv draws its messages
+    text = re.sub(r"[\s×│╰├─▶]+", " ", text).strip()
     return text if len(text) <= limit else f"{text[:limit]}…"
 
 

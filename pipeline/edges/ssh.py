@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import shlex
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
 import paramiko
+from paramiko.ssh_exception import IncompatiblePeer
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from pipeline.environment import Ssh
@@ -25,6 +29,7 @@ from pipeline.inventory import Host
 __all__ = ["Remote", "Result", "SshRemote", "fingerprint", "generate_key"]
 
 _CHUNK = 1 << 17
+_STALLED = 60  # seconds in which a copy must move on
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +78,7 @@ class SshRemote:
 
     def run(self, host: Host, script: str, *, timeout: float = 300, check: bool = True, root: bool = True) -> Result:
         """Run a POSIX sh `script` on `host`; see Remote.run."""
-        try:
-            result = self._exec(host, script, timeout, "sudo -n sh -s" if root else "sh -s")
-        except TimeoutError as error:
-            raise CommandFailed(f"{host.name}: no end within {timeout:.0f} s", status=-1) from error
-        except (paramiko.SSHException, OSError, EOFError) as error:
-            self._drop(host)
-            raise HostUnreachable(
-                f"{host.name} ({host.address}): connection lost: {error}", hint="run the same command again"
-            ) from error
+        result = self._exec(host, script, timeout, "sudo -n sh -s" if root else "sh -s")
         if check and result.status != 0:
             said = (result.stderr.strip() or result.stdout.strip()).splitlines()
             raise CommandFailed(
@@ -94,17 +91,17 @@ class SshRemote:
 
     def put(self, host: Host, source: Path, target: str) -> None:
         """Copy file `source` to `target` on `host`; see Remote.put."""
-        try:
-            with self._session(host) as channel:
-                channel.exec_command(f"umask 077; cat > {target}.partial && mv -f {target}.partial {target}")
-                with source.open("rb") as stream:
-                    while block := stream.read(_CHUNK):
-                        channel.sendall(block)
-                channel.shutdown_write()
-                status = channel.recv_exit_status()
-        except (paramiko.SSHException, OSError, EOFError) as error:
-            self._drop(host)
-            raise HostUnreachable(f"{host.name}: lost while copying {source.name}: {error}") from error
+        partial, final = shlex.quote(f"{target}.partial"), shlex.quote(target)
+        # A lost connection ends cat's input as a whole file does: only the size tells them apart.
+        whole = f'[ "$(wc -c <{partial})" -eq {source.stat().st_size} ]'
+        with self._reaching(host, f"copying {source.name}"), self._session(host) as channel:
+            channel.settimeout(_STALLED)
+            channel.exec_command(f"umask 077; cat >{partial} && {whole} && mv -f {partial} {final}")
+            with source.open("rb") as stream:
+                while block := stream.read(_CHUNK):
+                    channel.sendall(block)
+            channel.shutdown_write()
+            status = _status(channel, _STALLED)
         if status != 0:
             raise CommandFailed(f"{host.name}: {source.name} could not be written to {target}", status=status)
 
@@ -116,19 +113,31 @@ class SshRemote:
             transport.close()
 
     def _exec(self, host: Host, script: str, timeout: float, shell: str) -> Result:
-        with self._session(host) as channel:
+        deadline = time.monotonic() + timeout
+        with self._reaching(host, "connection lost"), self._session(host) as channel:
             channel.settimeout(timeout)
             channel.exec_command(shell)
             # The shell parses the whole braced block before it runs it, so commands in it cannot eat the script.
             channel.sendall(f"{{\n{script}\n}} </dev/null\n".encode())
             channel.shutdown_write()
-            stderr: list[bytes] = []
-            reader = threading.Thread(target=lambda: stderr.extend(_chunks(channel.recv_stderr)), daemon=True)
-            reader.start()
-            stdout = b"".join(_chunks(channel.recv))
-            reader.join(timeout)
-            status = channel.recv_exit_status()
-        return Result(status, stdout.decode(errors="replace"), b"".join(stderr).decode(errors="replace"))
+            channel.settimeout(None)  # from here on the readers wait, and the deadline is kept below
+            readers = _Reader(channel.recv), _Reader(channel.recv_stderr)
+            stdout, stderr = (reader.text(deadline) for reader in readers)
+            if stdout is None or stderr is None:
+                raise CommandFailed(
+                    f"{host.name}: no end within {timeout:.0f} s", status=-1, hint="it may still be running there"
+                )
+            return Result(_status(channel, deadline - time.monotonic()), stdout, stderr)
+
+    @contextmanager
+    def _reaching(self, host: Host, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            self._drop(host)
+            raise HostUnreachable(
+                f"{host.name} ({host.address}): {doing}: {error}", hint="run the same command again"
+            ) from error
 
     def _session(self, host: Host) -> paramiko.Channel:
         with self._guard:
@@ -140,6 +149,7 @@ class SshRemote:
         return transport.open_session(timeout=self._settings.connect_timeout)
 
     def _connect(self, host: Host) -> paramiko.Transport:
+        key = _private_key(self._key)
         # Only connecting is tried again: a command never is, for it may have run.
         attempts = Retrying(
             stop=stop_after_delay(self._settings.connect_timeout),
@@ -147,9 +157,9 @@ class SshRemote:
             retry=retry_if_exception_type((OSError, paramiko.SSHException)),
             reraise=True,
         )
-        return attempts(self._open, host)
+        return attempts(self._open, host, key)
 
-    def _open(self, host: Host) -> paramiko.Transport:
+    def _open(self, host: Host, key: paramiko.PKey) -> paramiko.Transport:
         sock = socket.create_connection((host.address, self._settings.port), timeout=self._settings.connect_timeout)
         # paramiko leaves Nagle on, which with delayed ACKs costs 40 ms on every connect and exec.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -160,13 +170,18 @@ class SshRemote:
             transport.get_security_options().key_types = _key_types(host)
             transport.start_client(timeout=self._settings.connect_timeout)
             _refuse_other_keys(host, transport.get_remote_server_key())
-            transport.auth_publickey(self._settings.user, paramiko.Ed25519Key.from_private_key_file(str(self._key)))
+            transport.auth_publickey(self._settings.user, key)
         except paramiko.AuthenticationException as error:
             transport.close()
             raise ConfigurationInvalid(
                 f"{host.name} ({host.address}) refuses user {self._settings.user} with key {self._key}",
                 hint="check ssh.user and the environment's key",
             ) from error
+        except IncompatiblePeer as error:
+            transport.close()
+            if "host key" not in str(error):
+                raise
+            raise _refusal(host, "no key of a pinned type") from error
         except BaseException:
             transport.close()
             raise
@@ -213,13 +228,50 @@ def _key_types(host: Host) -> tuple[str, ...]:
 def _refuse_other_keys(host: Host, shown: paramiko.PKey) -> None:
     key = f"{shown.get_name()} {shown.get_base64()}"
     if key not in host.host_keys:
-        pinned = ", ".join(fingerprint(known) for known in host.host_keys) or "none"
-        raise HostKeyRefused(
-            f"{host.name} ({host.address}) shows host key {fingerprint(key)}; pinned: {pinned}",
-            hint="find out who answers there; a rebuilt host is pinned anew by inv deploy",
-        )
+        raise _refusal(host, f"host key {fingerprint(key)}")
 
 
-def _chunks(receive: object) -> Iterator[bytes]:
-    while block := receive(_CHUNK):  # type: ignore[operator]
-        yield block
+def _refusal(host: Host, shown: str) -> HostKeyRefused:
+    pinned = ", ".join(fingerprint(known) for known in host.host_keys) or "none"
+    return HostKeyRefused(
+        f"{host.name} ({host.address}) shows {shown}; pinned: {pinned}",
+        hint="find out who answers there; a rebuilt host is pinned anew by inv deploy",
+    )
+
+
+def _private_key(path: Path) -> paramiko.PKey:
+    try:
+        return paramiko.Ed25519Key.from_private_key_file(str(path))
+    except (OSError, paramiko.SSHException) as error:
+        raise ConfigurationInvalid(
+            f"{path}: no usable ed25519 private key: {error}", hint="inv deploy makes one; keep it with .state"
+        ) from error
+
+
+def _status(channel: paramiko.Channel, timeout: float) -> int:
+    """Return the command's exit status. Raises EOFError where the connection ended before it came."""
+    if not channel.status_event.wait(max(timeout, 1)):
+        raise EOFError(f"no exit status within {timeout:.0f} s")
+    status = channel.recv_exit_status()
+    if status == -1:
+        raise EOFError("it ended without an exit status")
+    return status
+
+
+class _Reader:
+    """Collects one stream of a channel while another is read."""
+
+    def __init__(self, receive: Callable[[int], bytes]) -> None:
+        self._receive = receive
+        self._parts: list[bytes] = []
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def text(self, deadline: float) -> str | None:
+        """Return the stream's text, or None where it had not ended by `deadline` (monotonic seconds)."""
+        self._thread.join(max(0, deadline - time.monotonic()))
+        return None if self._thread.is_alive() else b"".join(self._parts).decode(errors="replace")
+
+    def _read(self) -> None:
+        while block := self._receive(_CHUNK):
+            self._parts.append(block)

@@ -154,10 +154,12 @@ class Wheelhouse:
             return source
         with tempfile.TemporaryDirectory(prefix="build-", dir=self._wheels) as scratch:
             constraints = Path(scratch, "constraints.txt")
-            constraints.write_text("".join(f"{one.name}=={one.version}\n" for one in lock))
+            constraints.write_text(
+                "".join(f"{one.name}=={one.version} --hash=sha256:{one.sha256}\n" for one in lock)
+            )
+            how = ("--quiet", "--wheel", "--no-create-gitignore", "--python", sys.executable)
             run_uv(
-                [self._uv, "build", "--quiet", "--wheel", "--no-create-gitignore", "--python", sys.executable]
-                + ["--build-constraints", str(constraints), "--out-dir", f"{scratch}/out", str(source)],
+                [self._uv, "build", *how, "-b", str(constraints), "-o", f"{scratch}/out", str(source)],
                 what=f"{file.filename} cannot be built",
                 cwd=scratch,
                 SOURCE_DATE_EPOCH=_EPOCH,

@@ -1,0 +1,122 @@
+"""What is run on hosts, as text: each function returns one POSIX sh script, to be run as root in one round trip."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from pipeline.hostfiles import CURRENT
+from pipeline.installation import RELEASES
+
+__all__ = [
+    "ask_api",
+    "db_sync",
+    "enable",
+    "make_user",
+    "manifest",
+    "purge_deleted",
+    "remove_release",
+    "service_clean",
+    "start",
+    "stop",
+    "switch",
+    "upgrade_check",
+]
+
+
+def make_user() -> str:
+    """Make the system user and group `heat` that the services run as; harmless where they are."""
+    return (
+        "getent passwd heat >/dev/null || "
+        "useradd --system --user-group --home-dir /var/lib/heat --no-create-home --shell /usr/sbin/nologin heat"
+    )
+
+
+def enable(units: Sequence[str], *, restart: bool = False) -> str:
+    """Start `units` now and at every boot; with `restart`, those that run are restarted (reloaded where they can)."""
+    names = shlex.join(units)
+    again = f"systemctl reload-or-restart {names}\n" if restart else ""
+    return f"set -eu\nsystemctl daemon-reload\nsystemctl enable --quiet {names}\n{again}systemctl start {names}"
+
+
+def stop(units: Sequence[str]) -> str:
+    """Stop `units` by TERM, wait for their graceful end, and prove it: no process of user heat may be left.
+
+    Prints the unit's Result as systemd saw it ("success", or "timeout" where it had to kill).
+    Source: Heat drains on TERM and stops at once on INT.
+    """
+    return f"""\
+set -eu
+systemctl stop {shlex.join(units)}
+if left=$(pgrep -a -u heat); then
+    echo "still running after the stop: $left" >&2
+    exit 1
+fi
+systemctl show --property Result --value {shlex.join(units)} | sort -u"""
+
+
+def switch(release_id: str) -> str:
+    """Point the link `current` at a release in one step; the release must be complete on disk."""
+    release = shlex.quote(f"{RELEASES}/{release_id}")
+    return f"""\
+set -eu
+test -f {release}/manifest.json
+test -f {release}/etc/heat.conf
+ln -sfn {release} {CURRENT}.partial
+mv -fT {CURRENT}.partial {CURRENT}"""
+
+
+def start(units: Sequence[str]) -> str:
+    """Start `units`, forgetting earlier failures of theirs."""
+    names = shlex.join(units)
+    return (
+        f"set -eu\nsystemctl daemon-reload\nsystemctl reset-failed {names} 2>/dev/null || true\nsystemctl start {names}"
+    )
+
+
+def manifest(release_id: str) -> str:
+    """Print the manifest of an installed release."""
+    return f"cat {shlex.quote(f'{RELEASES}/{release_id}/manifest.json')}"
+
+
+def db_sync(release_id: str) -> str:
+    """Migrate the schema with the code of `release_id`. Source: Heat's upgrades guide, with the new code, once."""
+    return _heat(release_id, "heat-manage", "db_sync")
+
+
+def upgrade_check(release_id: str) -> str:
+    """Run Heat's own `heat-status upgrade check` of the new code."""
+    return _heat(release_id, "heat-status", "upgrade", "check")
+
+
+def purge_deleted(release_id: str, days: int) -> str:
+    """Remove what was soft-deleted more than `days` days ago."""
+    return _heat(release_id, "heat-manage", "purge_deleted", "--granularity", "days", str(days))
+
+
+def service_clean(release_id: str) -> str:
+    """Remove the rows of engines that are no more. Source: Heat's upgrades guide, after the last engine moved."""
+    return _heat(release_id, "heat-manage", "service", "clean")
+
+
+def remove_release(release_id: str) -> str:
+    """Remove an installed release; refused for the one that `current` names."""
+    release = shlex.quote(f"{RELEASES}/{release_id}")
+    return f'set -eu\n[ "$(readlink -f {CURRENT})" != {release} ]\nrm -rf -- {release}'
+
+
+def ask_api(url: str, token: str) -> str:
+    """Print what `url` answers a customer with `token`, which stays off every command line."""
+    return f"""\
+curl --silent --show-error --fail-with-body --max-time 30 --config - <<'END'
+url = "{url}"
+header = "X-Auth-Token: {token}"
+header = "Accept: application/json"
+END"""
+
+
+def _heat(release_id: str, program: str, *arguments: str) -> str:
+    """A command of Heat, run as the user whose files it may read."""
+    root = f"{RELEASES}/{release_id}"
+    command = shlex.join([f"{root}/venv/bin/{program}", "--config-file", f"{root}/etc/heat.conf", *arguments])
+    return f"cd / && setpriv --reuid heat --regid heat --init-groups {command}"

@@ -1,0 +1,80 @@
+"""HAProxy, asked over SSH on its own host through its runtime socket."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+
+from pipeline.edges.clock import Clock, wait_until
+from pipeline.edges.ssh import Remote
+from pipeline.errors import PipelineError
+from pipeline.inventory import Host
+
+__all__ = ["LoadBalancer", "Server"]
+
+_SOCKET = "/run/haproxy/admin.sock"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One server of one backend; `status` is HAProxy's (UP, DOWN, DRAIN, MAINT …), `sessions` those open now."""
+
+    backend: str
+    name: str
+    status: str
+    sessions: int
+
+
+class LoadBalancer:
+    """The load balancer on `host`."""
+
+    def __init__(self, remote: Remote, host: Host, clock: Clock) -> None:
+        self._remote = remote
+        self._host = host
+        self._clock = clock
+
+    def servers(self) -> tuple[Server, ...]:
+        """Return the servers of every backend."""
+        rows = csv.DictReader(self._ask("show stat -1 4 -1").lstrip("# ").splitlines())
+        return tuple(Server(row["pxname"], row["svname"], row["status"], int(row["scur"])) for row in rows)
+
+    def drain(self, server: str, *, timeout: float) -> None:
+        """Send `server` no new request in any backend, and return when those it has are answered.
+
+        Raises Inconclusive after `timeout` seconds.
+        """
+        self._set(server, "drain")
+        wait_until(
+            lambda: all(one.sessions == 0 for one in self._of(server)),
+            self._clock,
+            timeout=timeout,
+            what=f"requests of {server} to end",
+        )
+
+    def admit(self, server: str, *, timeout: float) -> None:
+        """Send `server` requests again, and return when HAProxy sees it up in every backend.
+
+        Raises Inconclusive after `timeout` seconds.
+        """
+        # A server in drain keeps its health: force a fresh check rather than trust one of before the restart.
+        self._set(server, "ready")
+        wait_until(
+            lambda: all(one.status.startswith("UP") for one in self._of(server)),
+            self._clock,
+            timeout=timeout,
+            what=f"the load balancer to see {server} up",
+            hint=f"curl the /healthcheck of {server}, and read its journal",
+        )
+
+    def _of(self, server: str) -> tuple[Server, ...]:
+        found = tuple(one for one in self.servers() if one.name == server)
+        if not found:
+            raise PipelineError(f"the load balancer on {self._host.name} has no server {server}")
+        return found
+
+    def _set(self, server: str, state: str) -> None:
+        self._ask(*(f"set server {one.backend}/{server} state {state}" for one in self._of(server)))
+
+    def _ask(self, *commands: str) -> str:
+        lines = "\n".join(f"echo '{command}' | socat -t 5 - UNIX-CONNECT:{_SOCKET}" for command in commands)
+        return self._remote.run(self._host, f"set -eu\n{lines}", timeout=30).stdout

@@ -1,0 +1,136 @@
+"""Heat's database, asked over SSH on its own host as root by socket: no password travels."""
+
+from __future__ import annotations
+
+import shlex
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import SecretStr
+
+from pipeline.edges.ssh import Remote
+from pipeline.errors import CommandFailed, PipelineError
+from pipeline.inventory import Host
+
+__all__ = ["BackupFailed", "Database", "EngineRow", "InFlight"]
+
+BACKUPS = "/var/backups/heat"
+
+
+class BackupFailed(PipelineError):
+    """The database could not be backed up; no host was touched."""
+
+    exit_code = 8
+
+
+@dataclass(frozen=True, slots=True)
+class EngineRow:
+    """One row of Heat's table `service`: one worker of an engine since its last start."""
+
+    engine_id: str
+    host: str
+    live: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """What engines are doing: resources and stack locks held, and stacks whose status is IN_PROGRESS."""
+
+    resources: int
+    locks: int
+    stacks: int
+
+    @property
+    def idle(self) -> bool:
+        """Whether the engines asked about hold nothing."""
+        return not (self.resources or self.locks)
+
+
+class Database:
+    """MariaDB on `host`."""
+
+    def __init__(self, remote: Remote, host: Host) -> None:
+        self._remote = remote
+        self._host = host
+
+    def create(self, password: SecretStr) -> None:
+        """Make database and user `heat`, with this password; harmless where they are."""
+        secret = password.get_secret_value()
+        self._sql(
+            "CREATE DATABASE IF NOT EXISTS heat CHARACTER SET utf8mb4;"
+            f"CREATE USER IF NOT EXISTS 'heat'@'%' IDENTIFIED BY '{secret}';"
+            f"ALTER USER 'heat'@'%' IDENTIFIED BY '{secret}';"
+            "GRANT ALL PRIVILEGES ON heat.* TO 'heat'@'%';"
+        )
+
+    def alembic_head(self) -> str:
+        """Return the schema's Alembic revision, "" where there is no schema yet."""
+        exists = self._rows(
+            "SELECT 1 FROM information_schema.tables WHERE table_schema='heat' AND table_name='alembic_version'"
+        )
+        return self._rows("SELECT version_num FROM heat.alembic_version")[0][0] if exists else ""
+
+    def engines(self) -> tuple[EngineRow, ...]:
+        """Return the rows of table `service`: a graceful stop soft-deletes a row, a kill leaves it live."""
+        rows = self._rows("SELECT engine_id, host, deleted_at IS NULL FROM heat.service ORDER BY id")
+        return tuple(EngineRow(engine_id, host, live == "1") for engine_id, host, live in rows)
+
+    def in_flight(self, engine_ids: Sequence[str]) -> InFlight:
+        """Return what the engines `engine_ids` hold, and how many stacks of anyone are IN_PROGRESS."""
+        ids = ", ".join(_quoted(engine_id) for engine_id in engine_ids) or "''"
+        row = self._rows(
+            f"SELECT (SELECT COUNT(*) FROM heat.resource WHERE engine_id IN ({ids})),"  # noqa: S608 (UUIDs)
+            f" (SELECT COUNT(*) FROM heat.stack_lock WHERE engine_id IN ({ids})),"
+            " (SELECT COUNT(*) FROM heat.stack WHERE status='IN_PROGRESS' AND deleted_at IS NULL)"
+        )[0]
+        return InFlight(*(int(count) for count in row))
+
+    def engines_of(self, stack_id: str) -> frozenset[str]:
+        """Return the ids of the engines that hold resources of a stack at this moment."""
+        query = "SELECT DISTINCT engine_id FROM heat.resource WHERE engine_id IS NOT NULL AND root_stack_id = "
+        rows = self._rows(query + _quoted(stack_id))
+        return frozenset(row[0] for row in rows)
+
+    def oldest_deleted_days(self) -> int:
+        """Return how many days ago the oldest stack waiting for a purge was deleted; 0 where there is none."""
+        answer = self._rows("SELECT COALESCE(MAX(DATEDIFF(UTC_TIMESTAMP(), deleted_at)), 0) FROM heat.stack")
+        return int(answer[0][0])
+
+    def backup(self, name: str, *, timeout: float) -> str:
+        """Dump database `heat` to a gzip file (0600) on the database's host; return its path.
+
+        Dumps in one transaction, so that customers go on. A dump that does not end as mariadb-dump ends one is
+        removed. Raises BackupFailed. Source: Heat's upgrades guide, "Back up your database".
+        """
+        path = f"{BACKUPS}/{name}.sql.gz"
+        script = f"""\
+set -eu
+umask 077
+install -d -m 0700 {BACKUPS}
+partial={shlex.quote(path + ".partial")}
+trap 'rm -f "$partial"' EXIT
+mariadb-dump --single-transaction --quick --routines --databases heat | gzip -1 >"$partial"
+gzip -dc "$partial" | tail -n 1 | grep -q 'Dump completed'
+mv "$partial" {shlex.quote(path)}
+stat -c %s {shlex.quote(path)}"""
+        try:
+            self._remote.run(self._host, script, timeout=timeout)
+        except CommandFailed as error:
+            raise BackupFailed(
+                f"the database could not be backed up, so nothing was changed: {error.message}",
+                hint=f"look at the disk and mariadb of {self._host.name}",
+            ) from error
+        return path
+
+    def _rows(self, query: str) -> list[list[str]]:
+        return [line.split("\t") for line in self._sql(query).splitlines()]
+
+    def _sql(self, text: str) -> str:
+        script = f"mariadb --batch --skip-column-names <<'END_OF_SQL'\n{text}\nEND_OF_SQL"
+        return self._remote.run(self._host, script, timeout=60).stdout
+
+
+def _quoted(identifier: str) -> str:
+    """Return a UUID quoted for SQL; anything else raises ValueError, so that nothing else gets into a query."""
+    return f"'{uuid.UUID(identifier)}'"

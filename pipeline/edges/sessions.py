@@ -1,0 +1,101 @@
+"""Sessions with a cloud: from clouds.yaml to keystoneauth, and sessions that tell of every HTTP exchange."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import keystoneauth1.exceptions as ksa_exceptions
+import requests
+from keystoneauth1.session import Session
+
+from pipeline.errors import ConfigurationInvalid
+
+__all__ = ["Observer", "root_cause", "session_of", "watched"]
+
+
+class Observer(Protocol):
+    """Whoever is told of the exchanges of a watched session."""
+
+    def exchanged(self, method: str, url: str, status: int, error: str) -> None:
+        """Take note that `method url` was answered with `status`, or not at all: status 0 and what went wrong."""
+
+
+class _WatchedRequests(requests.Session):
+    """requests, telling of each exchange once its body has been read; nothing is tried again behind its back.
+
+    keystoneauth follows redirects itself, so one call of `send` is one exchange on the wire. Requests to identity
+    are left out: they buy tokens, and are not the service that is watched.
+    """
+
+    def __init__(self, observer: Observer, identity: str) -> None:
+        super().__init__()
+        self._observer = observer
+        self._identity = identity
+
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        method, url = str(request.method), str(request.url)
+        with self._unanswered(method, url):
+            response = super().send(request, **kwargs)
+        self._tell(method, url, response.status_code, "")
+        return response
+
+    @contextmanager
+    def _unanswered(self, method: str, url: str) -> Iterator[None]:
+        try:
+            yield
+        except requests.RequestException as error:
+            self._tell(method, url, 0, root_cause(error))
+            raise
+
+    def _tell(self, method: str, url: str, status: int, error: str) -> None:
+        if not url.startswith(self._identity):
+            self._observer.exchanged(method, url, status, error)
+
+
+def session_of(
+    cloud: str, clouds_yaml: Path | None = None, *, region: str | None = None, timeout: float = 60
+) -> tuple[Session, str]:
+    """Return a keystone session for entry `cloud` of a clouds.yaml, and its region's name.
+
+    `clouds_yaml` None means the user's own, as the openstack command finds it. `timeout` seconds bound each request.
+    Raises ConfigurationInvalid where the entry is missing or incomplete.
+    """
+    from openstack.config import OpenStackConfig
+    from openstack.exceptions import ConfigException
+
+    try:
+        config = OpenStackConfig(
+            config_files=[str(clouds_yaml)] if clouds_yaml else None, load_envvars=clouds_yaml is None
+        )
+        found = config.get_one(cloud=cloud, region_name=region)
+        session = found.get_session()
+    except (ConfigException, ksa_exceptions.ClientException) as error:
+        where = clouds_yaml or "clouds.yaml"
+        raise ConfigurationInvalid(
+            f"{where}: cloud {cloud!r}: {error}", hint="inv local.up, or add the cloud"
+        ) from error
+    session.timeout = timeout
+    return session, str(found.get_region_name() or "")
+
+
+def watched(session: Session, observer: Observer) -> Session:
+    """Return a session of the same user, sharing its token, with connections of its own that tell `observer`."""
+    identity = str(getattr(session.auth, "auth_url", "") or "").removesuffix("/").removesuffix("/v3")
+    return Session(
+        auth=session.auth,
+        verify=session.verify,
+        cert=session.cert,
+        timeout=session.timeout,
+        session=_WatchedRequests(observer, identity or "no identity"),
+    )
+
+
+def root_cause(error: BaseException) -> str:
+    """Return the innermost cause: "Connection refused" says more than three wrappers around it."""
+    reason: BaseException = error
+    while inner := (reason.__cause__ or reason.__context__):
+        reason = inner
+    return f"{type(reason).__name__}: {reason}" if str(reason) else type(reason).__name__

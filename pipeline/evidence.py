@@ -1,0 +1,206 @@
+"""Evidence: what a run left behind about a release in an environment, and the gate that reads it.
+
+A Record says how one operation ended. `gate` answers whether the records of one environment let a release go on to the
+next. Both are values in, values out: pipeline.edges.store keeps the records on disk.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, timedelta
+from typing import ClassVar, Literal, Protocol
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from pipeline.errors import ConfigurationInvalid, GateRefused
+
+__all__ = ["Operation", "Record", "ReleaseLike", "from_json", "gate", "to_json"]
+
+Operation = Literal["deploy", "upgrade", "verify", "smoke", "promote"]
+
+# What a promotion asks of the environment before: one passing record out of each line.
+_REQUIRED: tuple[tuple[Operation, ...], ...] = (("deploy", "upgrade"), ("verify",), ("smoke",))
+_ROLLOUT = _REQUIRED[0]
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+
+
+class ReleaseLike(Protocol):
+    """What the gate needs to know of a release: the name people use, and the digest that it is."""
+
+    @property
+    def id(self) -> str:
+        """Return the release's id."""
+
+    @property
+    def digest(self) -> str:
+        """Return the digest of everything in the release."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """How one operation on one environment ended, for one release.
+
+    `counts` are whole numbers, or seconds where the name ends in _s: stacks_completed, requests_errors,
+    requests_longest_gap_s, checks_failed, rungs_skipped... `started` and `ended` are UTC; `who` is user@host, or the
+    CI's actor; `detail` is for people: what failed, in a line. Raises ValueError for names that could not be a file's,
+    times that are not UTC or run backwards, and counts that are not finite.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
+
+    operation: Operation
+    environment: str
+    release_id: str
+    release_digest: str
+    passed: bool
+    counts: Mapping[str, int | float]
+    started: datetime
+    ended: datetime
+    who: str
+    tool_version: str
+    detail: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("environment", "release_id"):
+            if not _NAME.fullmatch(getattr(self, name)):
+                raise ValueError(f"{name}: {getattr(self, name)!r} is no name")
+        if not self.release_digest:
+            raise ValueError("release_digest: is empty")
+        if any(moment.utcoffset() != timedelta(0) for moment in (self.started, self.ended)):
+            raise ValueError("started and ended: must be UTC")
+        if self.ended < self.started:
+            raise ValueError("ended: is before started")
+        if not all(math.isfinite(count) for count in self.counts.values()):
+            raise ValueError("counts: must be finite")
+
+
+def to_json(record: Record) -> str:
+    """Return `record` as canonical JSON: sorted keys, no spaces, UTC times to the microsecond, one line."""
+    values = {field.name: getattr(record, field.name) for field in fields(record)}
+    values |= {"counts": dict(record.counts), "started": _iso(record.started), "ended": _iso(record.ended)}
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def from_json(text: str | bytes) -> Record:
+    """Return the record that to_json wrote. Raises ConfigurationInvalid, naming the field and what is wrong with it."""
+    try:
+        return TypeAdapter(Record).validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ConfigurationInvalid(f"not a record: {place + ': ' if place else ''}{first['msg']}") from error
+
+
+def gate(records: Sequence[Record], environment: str, upstream: str | None, release: ReleaseLike) -> None:
+    """Let `release` be promoted from `upstream` to `environment`, or raise GateRefused saying what is missing.
+
+    It passes when `upstream` has, for exactly this release (by digest), a passing deploy or upgrade, a passing verify
+    and a passing smoke, each begun after any failure of this release there had ended, whatever operation failed.
+    Evidence stays valid when `upstream` moves on to another release; it never counts for another release. An
+    environment that is promoted from nowhere (`upstream` None) has no gate. A refusal is no failure: record none.
+    """
+    if upstream is None:
+        return
+    history = [record for record in records if record.environment == upstream]
+    findings = _findings(history, release)
+    if all(finding.holds for finding in findings):
+        return
+    reasons = [_told_absent(f, history, release) for f in findings if f.passing is None] + _told_revoked(findings)
+    raise GateRefused(
+        f"{release.id} may not go from {upstream} to {environment}: {'; '.join(reasons)}",
+        hint=" && ".join(_commands(history, upstream, release, findings)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    """For one requirement: its newest passing record, the newest failure of any operation, its own newest failure."""
+
+    kinds: tuple[Operation, ...]
+    passing: Record | None
+    failure: Record | None
+    own_failure: Record | None
+
+    @property
+    def holds(self) -> bool:
+        return self.passing is not None and (self.failure is None or self.passing.started > self.failure.ended)
+
+
+def _findings(history: Sequence[Record], release: ReleaseLike) -> tuple[_Finding, ...]:
+    own = [record for record in history if record.release_digest == release.digest]
+    failures = [record for record in own if not record.passed]
+    failure = max(failures, key=_ended, default=None)
+    return tuple(
+        _Finding(
+            kinds,
+            max((r for r in own if r.passed and r.operation in kinds), key=_started, default=None),
+            failure,
+            max((r for r in failures if r.operation in kinds), key=_ended, default=None),
+        )
+        for kinds in _REQUIRED
+    )
+
+
+def _told_absent(finding: _Finding, history: Sequence[Record], release: ReleaseLike) -> str:
+    """Say that a requirement has no passing record, and what may look like one."""
+    text = f"no passing {' or '.join(finding.kinds)} of it"
+    if finding.own_failure:
+        return f"{text} (the {_told(finding.own_failure)} failed{_why(finding.own_failure)})"
+    passing = [r for r in history if r.passed and r.operation in finding.kinds]
+    namesake = max((r for r in passing if r.release_id == release.id), key=_ended, default=None)
+    if namesake:
+        return f"{text} (that of {_when(namesake.ended)} is of another build, {namesake.release_digest})"
+    return text
+
+
+def _told_revoked(findings: Sequence[_Finding]) -> list[str]:
+    """Say which passing records a later failure revoked, and by which record."""
+    revoked = [finding.passing for finding in findings if finding.passing and not finding.holds]
+    failure = findings[0].failure
+    if not revoked or failure is None:
+        return []
+    what = ", ".join(f"{record.operation} of {_when(record.ended)}" for record in revoked)
+    verb = "is" if len(revoked) == 1 else "are"
+    return [f"its {what} {verb} revoked by the {_told(failure)}, which failed{_why(failure)}"]
+
+
+def _commands(
+    history: Sequence[Record], upstream: str, release: ReleaseLike, findings: Sequence[_Finding]
+) -> list[str]:
+    """Return what to type, in order. Checks say nothing of a release that is no longer there: roll out first."""
+    rollouts = [record for record in history if record.passed and record.operation in _ROLLOUT]
+    running = max(rollouts, key=_ended, default=None)
+    elsewhere = running is None or running.release_digest != release.digest
+    lacking = [finding.kinds for finding in findings if not finding.holds]
+    rollout = "upgrade" if running else "deploy"
+    first = [f"inv {rollout} {upstream} --release {release.id}"] if elsewhere or _ROLLOUT in lacking else []
+    return first + [f"inv {kinds[0]} {upstream}" for kinds in lacking if kinds != _ROLLOUT]
+
+
+def _told(record: Record) -> str:
+    return f"{record.operation} of {_when(record.ended)} by {record.who}"
+
+
+def _why(record: Record) -> str:
+    lines = record.detail.strip().splitlines()
+    return f" ({lines[0]})" if lines else ""
+
+
+def _when(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _iso(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _started(record: Record) -> datetime:
+    return record.started
+
+
+def _ended(record: Record) -> datetime:
+    return record.ended

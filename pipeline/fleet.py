@@ -1,0 +1,95 @@
+"""The fleet as it is: what each engine and API host has on disk, runs, and talks on. Asked, never remembered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.edges.parallel import on_each
+from pipeline.edges.ssh import Remote
+from pipeline.environment import Role
+from pipeline.errors import HostKeyRefused, HostUnreachable, PreflightUnreachable
+from pipeline.hostfiles import CURRENT, UNITS
+from pipeline.installation import RELEASES
+from pipeline.inventory import Host, Inventory
+
+__all__ = ["Fleet", "HostState", "observe"]
+
+
+@dataclass(frozen=True, slots=True)
+class HostState:
+    """One host that runs Heat. `current` is the release its link names, `running` what its units run ("" for none)."""
+
+    host: Host
+    current: str
+    running: str
+    vhost: str
+    installed: tuple[str, ...]
+
+    def settled_on(self, release_id: str) -> bool:
+        """Whether the host's link and all its units are on `release_id`."""
+        return self.current == self.running == release_id
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The states of all engine and API hosts."""
+
+    states: tuple[HostState, ...]
+
+    def of(self, role: Role) -> tuple[HostState, ...]:
+        """Return the states of the hosts of `role`, in order."""
+        return tuple(state for state in self.states if state.host.role is role)
+
+    @property
+    def releases(self) -> frozenset[str]:
+        """The releases that hosts are on; empty before the first deploy."""
+        return frozenset(state.current for state in self.states if state.current)
+
+    def vhosts(self, role: Role) -> frozenset[str]:
+        """The vhosts that hosts of `role` talk on."""
+        return frozenset(state.vhost for state in self.of(role) if state.running)
+
+
+def observe(inventory: Inventory, remote: Remote) -> Fleet:
+    """Return the fleet as its hosts describe it now, all asked at once.
+
+    Raises PreflightUnreachable naming every host that did not answer: what cannot be seen is not guessed.
+    """
+    hosts = inventory.of(Role.API, Role.ENGINE)
+    return Fleet(on_each(hosts, lambda host: _state(host, remote)))
+
+
+def _state(host: Host, remote: Remote) -> HostState:
+    try:
+        answer = remote.run(host, _script(UNITS[host.role]), timeout=30).stdout
+    except (HostUnreachable, HostKeyRefused) as error:
+        raise PreflightUnreachable(error.message, hint=error.hint) from error
+    facts = [line.partition(" ") for line in answer.splitlines()]
+    running = {value for key, _, value in facts if key == "running"}
+    single = {key: value for key, _, value in facts}
+    return HostState(
+        host=host,
+        current=single.get("current", ""),
+        running=running.pop() if len(running) == 1 else "",
+        vhost=single.get("vhost", ""),
+        installed=tuple(value for key, _, value in facts if key == "installed"),
+    )
+
+
+def _script(units: tuple[str, ...]) -> str:
+    """A unit runs in its release's directory, whose real path /proc keeps whatever `current` names later."""
+    return f"""\
+[ -L {CURRENT} ] && echo "current $(basename "$(readlink {CURRENT})")"
+[ -f {CURRENT}/etc/vhost ] && echo "vhost $(cat {CURRENT}/etc/vhost)"
+for manifest in {RELEASES}/*/manifest.json; do
+    [ -f "$manifest" ] && echo "installed $(basename "$(dirname "$manifest")")"
+done
+for unit in {" ".join(units)}; do
+    pid=$(systemctl show --property MainPID --value "$unit")
+    if systemctl is-active --quiet "$unit" && [ "${{pid:-0}}" != 0 ]; then
+        echo "running $(basename "$(readlink "/proc/$pid/cwd")")"
+    else
+        echo "running "
+    fi
+done
+true"""

@@ -1,0 +1,120 @@
+"""What a host is configured with: files rendered for its role and release, and the script that writes them.
+
+A release's own files live beside it (/opt/heat/releases/ID/etc), so that one link switches program and configuration.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.environment import Environment, Role
+from pipeline.installation import RELEASES
+from pipeline.inventory import Host
+from pipeline.region import Region
+from pipeline.release import Release
+from pipeline.render import render_text
+
+__all__ = ["CURRENT", "UNITS", "HostFile", "release_files", "role_files", "write_script"]
+
+CURRENT = "/opt/heat/current"
+UNITS = {
+    Role.ENGINE: ("heat-engine",),
+    Role.API: ("heat-api", "heat-api-cfn"),
+    Role.DATABASE: ("mariadb",),
+    Role.MESSAGING: ("rabbitmq-server",),
+    Role.LOADBALANCER: ("haproxy",),
+}
+"""The systemd units that make a role, in the order they start."""
+
+
+@dataclass(frozen=True, slots=True)
+class HostFile:
+    """One file on a host; its content may hold secrets and never shows."""
+
+    path: str
+    content: str = field(repr=False)
+    mode: str = "0644"
+    owner: str = "root:root"
+
+    @property
+    def digest(self) -> str:
+        """The sha256 (hex) of the content."""
+        return hashlib.sha256(self.content.encode()).hexdigest()
+
+
+def role_files(host: Host, environment: Environment, region: Region, templates: Path) -> tuple[HostFile, ...]:
+    """Return the files that `host` has whatever release it runs: its units, or its service's configuration."""
+    facts = {"host": host, "environment": environment, "region": region, "apis": region.inventory.of(Role.API)}
+
+    def rendered(name: str, path: str) -> HostFile:
+        return HostFile(path, render_text(templates, f"hosts/{name}.j2", facts))
+
+    if host.role in (Role.ENGINE, Role.API):
+        units = UNITS[host.role]
+        return tuple(rendered(f"{unit}.service", f"/etc/systemd/system/{unit}.service") for unit in units)
+    return tuple(rendered(name, path) for name, path in _SERVICE_FILES[host.role])
+
+
+_SERVICE_FILES = {
+    Role.DATABASE: (("mariadb.cnf", "/etc/mysql/mariadb.conf.d/90-heat.cnf"),),
+    Role.MESSAGING: (
+        ("rabbitmq.conf", "/etc/rabbitmq/rabbitmq.conf"),
+        ("rabbitmq-env.conf", "/etc/rabbitmq/rabbitmq-env.conf"),
+    ),
+    Role.LOADBALANCER: (("haproxy.cfg", "/etc/haproxy/haproxy.cfg"),),
+}
+
+
+def release_files(
+    host: Host, environment: Environment, region: Region, release: Release, vhost: str, templates: Path
+) -> tuple[HostFile, ...]:
+    """Return the files that belong to `release` on an engine or API host that talks on `vhost`."""
+    root = f"{RELEASES}/{release.id}"
+    facts = {
+        "host": host,
+        "environment": environment,
+        "region": region,
+        "identity": region.identity,
+        "database": region.inventory.one(Role.DATABASE),
+        "messaging": region.inventory.one(Role.MESSAGING),
+        "release": release,
+        "vhost": vhost,
+        "root": root,
+    }
+    names = ["heat.conf", *(f"{unit}.ini" for unit in UNITS[host.role] if host.role is Role.API)]
+    files = [
+        HostFile(f"{root}/etc/{name}", render_text(templates, f"hosts/{name}.j2", facts), "0640", "root:heat")
+        for name in names
+    ]
+    return (*files, HostFile(f"{root}/etc/vhost", f"{vhost}\n"))
+
+
+def write_script(files: Sequence[HostFile]) -> str:
+    """Return a script that writes those of `files` that differ, each whole or not at all, and prints their paths."""
+    lines = ["set -eu", "umask 077", _WRITE]
+    for file in files:
+        text = base64.b64encode(file.content.encode()).decode()
+        arguments = shlex.join([file.path, file.mode, file.owner])
+        lines.append(f"put {arguments} <<'END'\n{text}\nEND")
+    return "\n".join(lines)
+
+
+_WRITE = """\
+put() {
+    partial="$(dirname "$1")/.$(basename "$1").partial"
+    [ -d "$(dirname "$1")" ] || install -d -m 0755 "$(dirname "$1")"
+    base64 -d >"$partial"
+    chmod "$2" "$partial"
+    chown "$3" "$partial"
+    if [ "$(stat -c '%a %U:%G' "$1" 2>/dev/null)" = "$(stat -c '%a %U:%G' "$partial")" ] && cmp -s "$partial" "$1"; then
+        rm -f "$partial"
+    else
+        mv -f "$partial" "$1"
+        echo "$1"
+    fi
+}"""

@@ -1,0 +1,44 @@
+"""Progress: what is going on, told to people as it happens and kept as (stage, seconds) for the record."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+from pipeline.edges.clock import Clock
+
+__all__ = ["Progress"]
+
+
+class Progress:
+    """Prints stages and lines to `console`; `stages` holds what ended, in order."""
+
+    def __init__(self, console: Console, clock: Clock) -> None:
+        self.console = console
+        self.stages: list[tuple[str, float]] = []
+        self._clock = clock
+        self._began = clock.monotonic()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Announce stage `name`, and when its body ended well, how many seconds it took."""
+        started = self._clock.monotonic()
+        self._print(f"[bold cyan]▶ {name}[/]")
+        yield
+        seconds = self._clock.monotonic() - started
+        self.stages.append((name, round(seconds, 2)))
+        self._print(f"[green]✓ {name}[/] [dim]{seconds:.1f} s[/]")
+
+    def say(self, text: str) -> None:
+        """Tell one line below the stage."""
+        self._print(f"  {text}", markup=False)
+
+    def _print(self, text: str, *, markup: bool = True) -> None:
+        stamp = f"{self._clock.monotonic() - self._began:6.1f} "
+        with self._lock:
+            self.console.print(stamp, end="", style="dim", highlight=False)
+            self.console.print(text, markup=markup, highlight=False, soft_wrap=True)

@@ -1,0 +1,99 @@
+"""Making hosts what their role says: files by content, services, and a release installed beside the running one."""
+
+from __future__ import annotations
+
+from pipeline import commands
+from pipeline.edges.parallel import on_each
+from pipeline.edges.wheelhouse import Built
+from pipeline.environment import Role
+from pipeline.fleet import Fleet, observe
+from pipeline.hostfiles import UNITS, release_files, role_files, write_script
+from pipeline.installation import install_script
+from pipeline.inventory import Host
+from pipeline.release import Release
+from pipeline.site import Site
+
+__all__ = ["configure_release", "configure_services", "first_start", "install_release"]
+
+_BACKING = (Role.DATABASE, Role.MESSAGING)
+
+
+def configure_services(site: Site) -> tuple[str, ...]:
+    """Configure database, broker and load balancer, restart what changed; return "HOST:PATH" of files written."""
+    hosts = site.region.inventory.of(*_BACKING, Role.LOADBALANCER)
+    changed = on_each(hosts, lambda host: _configure_service(site, host))
+    return tuple(path for paths in changed for path in paths)
+
+
+def install_release(site: Site, fleet: Fleet, built: Built) -> tuple[Host, ...]:
+    """Install a release on every engine and API host that lacks it, offline, beside what runs; return those hosts.
+
+    Raises CommandFailed where an archive arrived damaged or a disk is full: no service was touched.
+    """
+    release = built.release
+    missing = tuple(state.host for state in fleet.states if release.id not in state.installed)
+
+    def install(host: Host) -> None:
+        archive = f"/home/{site.environment.ssh.user}/{built.archive.name}"
+        site.remote.put(host, built.archive, archive)
+        script = f"set -eu\n{commands.make_user()}\n{install_script(release.id, built.sha256, archive)}"
+        site.remote.run(host, script, timeout=site.environment.deadlines.step)
+        site.progress.say(f"{host.name}: {release.id} installed")
+
+    on_each(missing, install)
+    return missing
+
+
+def configure_release(site: Site, release: Release, vhost: str) -> tuple[str, ...]:
+    """Write what belongs to `release` on every engine and API host; return "HOST:PATH" of files written.
+
+    The hosts' units are written too: they name the link `current`, so nothing running notices.
+    """
+
+    def write(host: Host) -> list[str]:
+        files = (
+            *role_files(host, site.environment, site.region, site.templates),
+            *release_files(host, site.environment, site.region, release, vhost, site.templates),
+        )
+        return _write(site, host, write_script(files))
+
+    hosts = site.region.inventory.of(Role.ENGINE, Role.API)
+    return tuple(path for paths in on_each(hosts, write) for path in paths)
+
+
+def first_start(site: Site, release: Release) -> None:
+    """Start a region that never ran: schema, then engines, then APIs; every host at once, for nobody uses it yet."""
+    engines = site.region.inventory.of(Role.ENGINE)
+    deadline = site.environment.deadlines.step
+    site.remote.run(engines[0], commands.db_sync(release.id), timeout=deadline)
+    for role in (Role.ENGINE, Role.API):
+        units = UNITS[role]
+
+        def start(host: Host, units: tuple[str, ...] = units) -> None:
+            script = f"{commands.switch(release.id)}\n{commands.enable(units)}"
+            site.remote.run(host, script, timeout=deadline)
+            site.progress.say(f"{host.name}: {', '.join(units)} started")
+
+        on_each(site.region.inventory.of(role), start)
+
+
+def unsettled(site: Site, release: Release) -> bool:
+    """Return whether some host is not on `release` yet: the first start was never made, or not to its end."""
+    return not all(state.settled_on(release.id) for state in observe(site.region.inventory, site.remote).states)
+
+
+def _configure_service(site: Site, host: Host) -> list[str]:
+    files = role_files(host, site.environment, site.region, site.templates)
+    changed = _write(site, host, write_script(files))
+    restart = bool(changed)
+    site.remote.run(host, commands.enable(UNITS[host.role], restart=restart), timeout=site.environment.deadlines.step)
+    if host.role is Role.DATABASE:
+        site.database.create(site.region.database_password)
+    if host.role is Role.MESSAGING:
+        site.broker.create_user(site.region.messaging_password)
+    return changed
+
+
+def _write(site: Site, host: Host, script: str) -> list[str]:
+    written = site.remote.run(host, script).stdout.split()
+    return [f"{host.name}:{path}" for path in written]

@@ -1,0 +1,46 @@
+"""What every stage on a deployed region works with: its values, and the edges to its hosts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.edges.balancer import LoadBalancer
+from pipeline.edges.broker import Broker
+from pipeline.edges.clock import Clock
+from pipeline.edges.database import Database
+from pipeline.edges.heat import Heat
+from pipeline.edges.ssh import Remote
+from pipeline.environment import Environment, Role
+from pipeline.progress import Progress
+from pipeline.region import Region
+
+__all__ = ["Site"]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A deployed region and the ways to reach it. `customer` is its Heat as the canary sees it."""
+
+    environment: Environment
+    region: Region
+    templates: Path
+    remote: Remote
+    customer: Heat
+    clock: Clock
+    progress: Progress
+
+    @property
+    def database(self) -> Database:
+        """Heat's database."""
+        return Database(self.remote, self.region.inventory.one(Role.DATABASE))
+
+    @property
+    def broker(self) -> Broker:
+        """Heat's broker."""
+        return Broker(self.remote, self.region.inventory.one(Role.MESSAGING))
+
+    @property
+    def balancer(self) -> LoadBalancer:
+        """The load balancer in front of the APIs."""
+        return LoadBalancer(self.remote, self.region.inventory.one(Role.LOADBALANCER), self.clock)
