@@ -1,5 +1,294 @@
-from invoke import task
-@task
-def hello(c):
-    """Say hello."""
-    print("hi")
+"""What people and CI type. Each task parses, makes one call, and prints; the pipeline itself is in pipeline/.
+
+Heavy libraries are imported where they are used, so that `inv --list` answers at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from invoke.collection import Collection
+from invoke.context import Context
+from invoke.tasks import task
+
+if TYPE_CHECKING:
+    from pipeline.workflow import Pipeline
+
+ROOT = Path(__file__).resolve().parent
+DEBUG = "--debug" in sys.argv or "-d" in sys.argv
+
+
+def command(*positional: str, **options: Any) -> Callable[[Callable[..., None]], Any]:
+    """Make a task of a function; a PipelineError becomes one message and its exit code (../shared/rollout.md)."""
+
+    def decorate(body: Callable[..., None]) -> Any:
+        @functools.wraps(body)
+        def run(*args: Any, **kwargs: Any) -> None:
+            from pipeline.errors import PipelineError
+
+            signal.signal(signal.SIGTERM, _terminated)
+            try:
+                body(*args, **kwargs)
+            except PipelineError as error:
+                if DEBUG:
+                    raise
+                print(f"error: {error}", file=sys.stderr)
+                sys.exit(error.exit_code)
+            except KeyboardInterrupt:
+                print("interrupted: run the same command again to go on", file=sys.stderr)
+                sys.exit(130)
+
+        return task(run, positional=list(positional), auto_shortflags=False, **options)
+
+    return decorate
+
+
+def _terminated(_signal: int, _frame: object) -> None:
+    print("terminated: run the same command again to go on", file=sys.stderr)
+    sys.exit(143)
+
+
+def pipeline() -> Pipeline:
+    """Return the pipeline of this checkout."""
+    from rich.console import Console
+
+    from pipeline.edges.clock import SystemClock
+    from pipeline.progress import Progress
+    from pipeline.workflow import Pipeline
+    from pipeline.workspace import Workspace
+
+    clock = SystemClock()
+    return Pipeline(Workspace(ROOT, ROOT / ".state"), clock, Progress(Console(), clock))
+
+
+# local: the cloud on this machine
+
+
+@command()
+def up(_: Context) -> None:
+    """Raise the local cloud: image, Keystone, a seed Heat, the machines service. Goes on where it was."""
+    from pipeline import localcloud
+
+    it = pipeline()
+    with it.progress.stage("local cloud"):
+        cloud = localcloud.up(it.workspace.cloud, report=it.progress.say)
+    it.progress.say(f"OS_CLIENT_CONFIG_FILE={cloud.clouds_yaml} OS_CLOUD={cloud.cloud}")
+
+
+@command()
+def down(_: Context) -> None:
+    """Take the local cloud down and leave nothing behind but the caches."""
+    take_down(pipeline())
+
+
+@command()
+def status(_: Context) -> None:
+    """Show the local cloud's services and hosts."""
+    from pipeline import localcloud, show
+
+    it = pipeline()
+    show.cloud(localcloud.status(it.workspace.cloud), it.progress.console)
+
+
+@command("host", help={"environment": "whose host", "run": "a command instead of a shell"})
+def ssh(_: Context, host: str, environment: str = "local", run: str = "") -> None:
+    """Log in to a host by its name (engine-0), with its pinned key."""
+    from pipeline.access import ssh_command
+
+    it = pipeline()
+    arguments = ssh_command(it.workspace, it.environment(environment), host)
+    os.execvp(arguments[0], [*arguments, *([run] if run else [])])  # noqa: S606 (ssh takes the terminal over)
+
+
+@command("name", help={"name": "keystone, seed, mariadb, machines, or a host's machine name; all when left out"})
+def logs(_: Context, name: str = "") -> None:
+    """Print the last lines of the local cloud's logs."""
+    from pipeline import localcloud
+
+    it = pipeline()
+    for line in localcloud.logs(it.workspace.cloud, name):
+        it.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+# env: the environments of this checkout
+
+
+@command()
+def list_environments(_: Context) -> None:
+    """List the environments."""
+    from pipeline import environment
+
+    it = pipeline()
+    for name in environment.list_environments(it.workspace.environments):
+        print(f"{name:20} {it.environment(name).description}".rstrip())
+
+
+@command("environment")
+def show_environment(_: Context, environment: str) -> None:
+    """Print an environment as it is after its defaults: every key, in JSON."""
+    print(pipeline().environment(environment).model_dump_json(indent=2))
+
+
+# release: what is rolled out
+
+
+@command(help={"heat": "version of Heat, as 26.0.2"})
+def build(_: Context, heat: str) -> None:
+    """Resolve, lock and pack a release of Heat, unless it was built already; print its id."""
+    print(pipeline().build(heat).release.id)
+
+
+@command()
+def list_releases(_: Context) -> None:
+    """List the releases built on this machine."""
+    from pipeline import show
+
+    it = pipeline()
+    show.releases(it.wheelhouse.list(), it.progress.console)
+
+
+# the stories
+
+
+@command("environment", help={"out": "directory to write the templates to"})
+def render(_: Context, environment: str, out: str) -> None:
+    """Render an environment's stacks into files; the same input gives the same bytes."""
+    from pipeline import render as rendering
+
+    for path in rendering.write(pipeline().render(environment), Path(out)):
+        print(path)
+
+
+@command("environment", help={"release": "version, id or digest"})
+def deploy(_: Context, environment: str, release: str) -> None:
+    """Launch an environment's stacks and bring its hosts up on a release. Again: changes nothing, and says so."""
+    it = pipeline()
+    changed = it.deploy(environment, release)
+    print(f"{environment}: {'deployed' if changed else 'nothing to change'}")
+
+
+@command("environment", help={"release": "version, id or digest", "plan": "only show what would be done"})
+def upgrade(_: Context, environment: str, release: str, plan: bool = False) -> None:
+    """Roll a release out host by host, under the canary's traffic, losing no stack. Goes on where it was."""
+    from pipeline import show
+
+    it = pipeline()
+    if plan:
+        it.plan(environment, release)
+        return
+    report, _plan = it.upgrade(environment, release)
+    show.traffic(report, it.progress.console)
+
+
+@command("environment", help={"junit": "file for JUnit XML", "json": "file for JSON"})
+def verify(_: Context, environment: str, junit: str = "", json: str = "") -> None:
+    """Check every host against what it should be."""
+    from pipeline import show
+
+    it = pipeline()
+    report = it.verify(environment)
+    show.save(report, junit=junit, json_file=json)
+    show.checks(report, it.progress.console)
+
+
+@command("environment", help={"junit": "file for JUnit XML", "json": "file for JSON"})
+def smoke(_: Context, environment: str, junit: str = "", json: str = "") -> None:
+    """Use an environment's Heat as a customer would, rung by rung. Any entry of your clouds.yaml works too."""
+    from pipeline import show
+
+    it = pipeline()
+    report = it.smoke(environment)
+    show.save(report, junit=junit, json_file=json)
+    show.rungs(report, it.progress.console)
+
+
+@command(help={"release": "version, id or digest", "to": "environment", "dry_run": "only the gate and the plan"})
+def promote(_: Context, release: str, to: str, dry_run: bool = False) -> None:
+    """Bring an environment to a release that the environment before it has evidence for."""
+    pipeline().promote(to, release, dry_run=dry_run)
+    print(f"{to}: {'may be promoted' if dry_run else 'promoted'} to {release}")
+
+
+@command("environment")
+def history(_: Context, environment: str) -> None:
+    """List the evidence that runs left about an environment."""
+    from pipeline import show
+
+    it = pipeline()
+    show.history(it.store.records(environment), it.progress.console)
+
+
+@command(
+    help={
+        "from_": "release to deploy first",
+        "to": "release to upgrade to",
+        "report": "file for the proof, as JSON",
+        "down": "take the cloud down at the end",
+    }
+)
+def demo(_: Context, from_: str = "25.0.2", to: str = "26.0.2", report: str = "", down: bool = False) -> None:
+    """The whole story: raise a cloud, deploy Heat with Heat, upgrade it under load, prove that nothing was lost."""
+    from pipeline.demo import demonstrate, farewell
+
+    it = pipeline()
+    demonstrate(it, "local", old=from_, new=to, report=Path(report) if report else None)
+    if down:
+        take_down(it)
+    else:
+        print(farewell(it.workspace, it.environment("local")))
+
+
+@command(help={"unit": "only what needs neither root nor network"})
+def test(context: Context, unit: bool = False) -> None:
+    """Lint, types, layers, unit and integration tests."""
+    tools = Path(sys.executable).parent
+    coverage = "" if unit else "--cov --cov-report=term-missing:skip-covered --cov-fail-under=85"
+    steps = (
+        "ruff check .",
+        "ruff format --check .",
+        "mypy",
+        "lint-imports",
+        f"pytest {'tests/unit' if unit else 'tests'} {coverage}",
+    )
+    for step in steps:
+        print(f"▶ {step}", flush=True)
+        with context.cd(str(ROOT)):
+            result = context.run(f"{tools}/{step}", warn=True, pty=False)
+        if result is None or result.failed:
+            print(f"error: {step.split()[0]} found something", file=sys.stderr)
+            sys.exit(1)
+
+
+def take_down(it: Pipeline) -> None:
+    """Take the local cloud down, and forget the environments that lived on it."""
+    from pipeline import environment, localcloud
+    from pipeline.access import forget
+    from pipeline.environment import Provider
+
+    localcloud.down(it.workspace.cloud, report=it.progress.say)
+    for name in environment.list_environments(it.workspace.environments):
+        if it.environment(name).provider is Provider.LOCAL:
+            forget(it.workspace, name)
+
+
+def _collection() -> Collection:
+    root = Collection(render, deploy, upgrade, verify, smoke, promote, history, demo, test)
+    root.add_collection(Collection("local", up, down, status, ssh, logs))
+    env = Collection("env")
+    env.add_task(list_environments, name="list")
+    env.add_task(show_environment, name="show")
+    release = Collection("release")
+    release.add_task(build)
+    release.add_task(list_releases, name="list")
+    root.add_collection(env)
+    root.add_collection(release)
+    return root
+
+
+namespace = _collection()

@@ -1,18 +1,19 @@
-"""The fleet as it is: what each engine and API host has on disk, runs, and talks on. Asked, never remembered."""
+"""The fleet as it is: what each engine and API host has on disk, runs, and talks on. Asked, never remembered.
+
+Pure: the script that asks, and the reading of its answer; pipeline.edges.hosts carries them to the hosts and back.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.edges.parallel import on_each
-from pipeline.edges.ssh import Remote
 from pipeline.environment import Role
-from pipeline.errors import HostKeyRefused, HostUnreachable, PreflightUnreachable
-from pipeline.hostfiles import CURRENT, UNITS
+from pipeline.hostfiles import CURRENT
 from pipeline.installation import RELEASES
-from pipeline.inventory import Host, Inventory
+from pipeline.inventory import Host
 
-__all__ = ["Fleet", "HostState", "observe"]
+__all__ = ["Fleet", "HostState", "read_state", "state_script"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,34 +51,11 @@ class Fleet:
         return frozenset(state.vhost for state in self.of(role) if state.running)
 
 
-def observe(inventory: Inventory, remote: Remote) -> Fleet:
-    """Return the fleet as its hosts describe it now, all asked at once.
+def state_script(units: Sequence[str]) -> str:
+    """Return the script that prints a host's facts, one a line.
 
-    Raises PreflightUnreachable naming every host that did not answer: what cannot be seen is not guessed.
+    A unit runs in its release's directory, whose real path /proc keeps whatever `current` names later.
     """
-    hosts = inventory.of(Role.API, Role.ENGINE)
-    return Fleet(on_each(hosts, lambda host: _state(host, remote)))
-
-
-def _state(host: Host, remote: Remote) -> HostState:
-    try:
-        answer = remote.run(host, _script(UNITS[host.role]), timeout=30).stdout
-    except (HostUnreachable, HostKeyRefused) as error:
-        raise PreflightUnreachable(error.message, hint=error.hint) from error
-    facts = [line.partition(" ") for line in answer.splitlines()]
-    running = {value for key, _, value in facts if key == "running"}
-    single = {key: value for key, _, value in facts}
-    return HostState(
-        host=host,
-        current=single.get("current", ""),
-        running=running.pop() if len(running) == 1 else "",
-        vhost=single.get("vhost", ""),
-        installed=tuple(value for key, _, value in facts if key == "installed"),
-    )
-
-
-def _script(units: tuple[str, ...]) -> str:
-    """A unit runs in its release's directory, whose real path /proc keeps whatever `current` names later."""
     return f"""\
 [ -L {CURRENT} ] && echo "current $(basename "$(readlink {CURRENT})")"
 [ -f {CURRENT}/etc/vhost ] && echo "vhost $(cat {CURRENT}/etc/vhost)"
@@ -93,3 +71,17 @@ for unit in {" ".join(units)}; do
     fi
 done
 true"""
+
+
+def read_state(host: Host, answer: str) -> HostState:
+    """Return the state that the answer to `state_script` describes; units on two releases count as not running."""
+    facts = [line.partition(" ") for line in answer.splitlines()]
+    running = {value for key, _, value in facts if key == "running"}
+    single = {key: value for key, _, value in facts}
+    return HostState(
+        host=host,
+        current=single.get("current", ""),
+        running=running.pop() if len(running) == 1 else "",
+        vhost=single.get("vhost", ""),
+        installed=tuple(value for key, _, value in facts if key == "installed"),
+    )

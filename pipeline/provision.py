@@ -6,7 +6,7 @@ from pipeline import commands
 from pipeline.edges.parallel import on_each
 from pipeline.edges.wheelhouse import Built
 from pipeline.environment import Role
-from pipeline.fleet import Fleet, observe
+from pipeline.fleet import Fleet
 from pipeline.hostfiles import UNITS, release_files, role_files, write_script
 from pipeline.installation import install_script
 from pipeline.inventory import Host
@@ -75,11 +75,6 @@ def first_start(site: Site, release: Release) -> None:
             site.progress.say(f"{host.name}: {', '.join(units)} started")
 
         on_each(site.region.inventory.of(role), start)
-
-
-def unsettled(site: Site, release: Release) -> bool:
-    """Return whether some host is not on `release` yet: the first start was never made, or not to its end."""
-    return not all(state.settled_on(release.id) for state in observe(site.region.inventory, site.remote).states)
 
 
 def _configure_service(site: Site, host: Host) -> list[str]:

@@ -173,7 +173,7 @@ def _refuse_a_skip(start: int, end: int) -> None:
     chain = " → ".join(f"{major} ({series_of(major)})" for major in range(start, end + step, step))
     raise ConfigurationInvalid(
         f"Heat goes one release at a time, and {start} to {end} skips some: go {chain}",
-        hint=f"inv upgrade to a release of Heat {start + step} ({series_of(start + step)}) first",
+        hint=f"inv upgrade ENVIRONMENT --release {start + step}.0.0 (or a newer patch of it) first",
     )
 
 

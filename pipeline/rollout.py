@@ -12,7 +12,7 @@ from pipeline.errors import ConfigurationInvalid, FleetMixed
 from pipeline.fleet import Fleet, HostState
 from pipeline.release import Mode, Release, upgrade_mode, why
 
-__all__ = ["RolloutPlan", "plan_rollout", "running_release", "vhost_of"]
+__all__ = ["RolloutPlan", "plan_rollout", "restart_plan", "running_release", "vhost_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,12 @@ def plan_rollout(fleet: Fleet, running: Release, target: Release) -> RolloutPlan
     old = sorted({state.vhost for state in fleet.states if state.vhost} - {vhost})
     reason = why(running, target) if running != target else f"every host is on {target.id} already"
     return RolloutPlan(mode, reason, target, vhost, tuple(old), first, apis, last)
+
+
+def restart_plan(fleet: Fleet, release: Release, vhost: str) -> RolloutPlan:
+    """Return the plan that restarts every host of a settled fleet on what it runs, for settings that changed."""
+    engines, apis = fleet.of(Role.ENGINE), fleet.of(Role.API)
+    return RolloutPlan(Mode.SAME_VHOST, "settings changed", release, vhost, (), engines, apis, ())
 
 
 def _target_vhost(fleet: Fleet, mode: Mode, target: Release) -> str:

@@ -22,6 +22,11 @@ class Stack:
     tags: tuple[str, ...] = ()
 
     @property
+    def identity(self) -> str:
+        """Name and id: Heat finds a stack by them without a redirect, wherever it takes a stack's id."""
+        return f"{self.name}/{self.id}"
+
+    @property
     def in_progress(self) -> bool:
         """Whether an action is under way."""
         return self.status.endswith("_IN_PROGRESS")

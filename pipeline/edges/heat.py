@@ -180,6 +180,10 @@ class Heat:
             raise HeatRefused(f"the catalog has no {service_type} endpoint in region {self.region}")
         return str(url)
 
+    def root(self, service_type: str = "orchestration") -> str:
+        """Return the address of an API's version document: what stands before /v1, with a slash. Raises HeatRefused."""
+        return self.endpoint(service_type).split("/v1")[0].rstrip("/") + "/"
+
 
 _CHANGES = ("added", "updated", "replaced", "deleted", "unchanged")
 
@@ -203,7 +207,7 @@ def _translated(doing: str) -> Iterator[None]:
         raise HeatRefused(
             f"{doing}: HTTP {error.http_status}: {error.message}", status=error.http_status or 0
         ) from error
-    except ksa_exceptions.ConnectFailure as error:
+    except (ksa_exceptions.ConnectFailure, ksa_exceptions.ConnectTimeout) as error:
         silent = isinstance(error, ksa_exceptions.ConnectTimeout)
         raise HeatRefused(
             f"{doing}: {_address(str(error))}: {'no answer in time' if silent else root_cause(error)}",

@@ -29,10 +29,10 @@ class Records(Protocol):
 
 
 class Store:
-    """Records below a state directory, as records/ENVIRONMENT/TIME-OPERATION-RELEASE.json."""
+    """Records below `directory`, as ENVIRONMENT/TIME-OPERATION-RELEASE.json."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory / "records"
+        self._directory = directory
 
     def save(self, record: Record) -> None:
         """Keep `record`; a power cut leaves it whole or absent. Raises PipelineError where it cannot be written."""

@@ -139,8 +139,8 @@ class Wheelhouse:
         try:
             return self._index.resolve(wanted, exclude_newer=exclude_newer)
         except ConfigurationInvalid as error:
-            near = self._index.neighbours(_HEAT, str(version))
-            if "no version of" not in error.message or not near:
+            near = self._index.neighbours(_HEAT, str(version)) if f"no version of {_HEAT}" in error.message else ()
+            if not near:
                 raise ConfigurationInvalid(error.message, hint="inv release.build --heat VERSION") from error
             raise ConfigurationInvalid(
                 f"there is no Heat {version} on the package index; near it are {' and '.join(near)}",
@@ -154,9 +154,7 @@ class Wheelhouse:
             return source
         with tempfile.TemporaryDirectory(prefix="build-", dir=self._wheels) as scratch:
             constraints = Path(scratch, "constraints.txt")
-            constraints.write_text(
-                "".join(f"{one.name}=={one.version} --hash=sha256:{one.sha256}\n" for one in lock)
-            )
+            constraints.write_text("".join(f"{one.name}=={one.version} --hash=sha256:{one.sha256}\n" for one in lock))
             how = ("--quiet", "--wheel", "--no-create-gitignore", "--python", sys.executable)
             run_uv(
                 [self._uv, "build", *how, "-b", str(constraints), "-o", f"{scratch}/out", str(source)],
@@ -229,9 +227,8 @@ def _pack(archive: Path, release: Release, wheels: Sequence[Path], uv: Path) -> 
     with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as tar:
         for name, text in texts.items():
             _add(tar, name, io.BytesIO(text.encode()), len(text.encode()))
-        for path, name, mode in sorted(
-            [(uv, "uv", 0o755), *((wheel, f"wheels/{wheel.name}", 0o644) for wheel in wheels)]
-        ):
+        files = {f"wheels/{wheel.name}": (wheel, 0o644) for wheel in wheels} | {"uv": (uv, 0o755)}
+        for name, (path, mode) in sorted(files.items()):
             with path.open("rb") as content:
                 _add(tar, name, content, path.stat().st_size, mode)
 

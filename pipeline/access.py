@@ -1,0 +1,111 @@
+"""Access to a deployed region: its stacks' outputs become a Site with connections that open when they are used."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+from pipeline.edges.clock import Clock
+from pipeline.edges.heat import Heat, connect
+from pipeline.edges.ssh import SshRemote
+from pipeline.environment import Environment, Role
+from pipeline.errors import ConfigurationInvalid
+from pipeline.progress import Progress
+from pipeline.region import Region, region_of
+from pipeline.site import Site
+from pipeline.workspace import Workspace
+
+__all__ = ["cloud_of", "forget", "open_site", "read_region", "ssh_command", "write_private"]
+
+_STACKS = ("network", "identity", *(role.value for role in Role))
+
+
+def cloud_of(workspace: Workspace, environment: Environment) -> Heat:
+    """Return the Heat that launches an environment's hosts. Raises ConfigurationInvalid where it is not configured."""
+    clouds = workspace.clouds(environment)
+    if clouds is not None and not clouds.exists():
+        raise ConfigurationInvalid("the local cloud is not up", hint="inv local.up")
+    return connect(environment.cloud, clouds)
+
+
+def read_region(environment: Environment, cloud: Heat) -> Region:
+    """Return the region as its stacks' outputs describe it. Raises ConfigurationInvalid where one is missing."""
+    outputs = {}
+    for name in _STACKS:
+        found = cloud.find(f"{environment.name}-{name}")
+        if found is not None and found.outputs:
+            outputs[name] = found.outputs
+    return region_of(environment, outputs, auth_url=cloud.session.auth.auth_url)
+
+
+@contextmanager
+def open_site(workspace: Workspace, environment: Environment, clock: Clock, progress: Progress) -> Iterator[Site]:
+    """Open the deployed region of `environment`, and close every connection at the end.
+
+    Writes the host keys that the region's hosts signalled as known_hosts, and a clouds.yaml for the canary customer.
+    """
+    region = read_region(environment, cloud_of(workspace, environment))
+    customer_clouds = workspace.customer_clouds(environment.name)
+    write_private(customer_clouds, _clouds_yaml(environment, region))
+    write_private(workspace.known_hosts(environment.name), _known_hosts(region, environment.ssh.port))
+    customer = connect(environment.name, customer_clouds)
+    with SshRemote(environment.ssh, workspace.key(environment.name)) as remote:
+        yield Site(environment, region, workspace.templates, remote, customer, clock, progress)
+
+
+def ssh_command(workspace: Workspace, environment: Environment, name: str) -> list[str]:
+    """Return the OpenSSH command that logs in to host `name`, with the pinned keys and nothing of the user's own."""
+    region = read_region(environment, cloud_of(workspace, environment))
+    host = region.inventory.host(name)
+    known_hosts = workspace.known_hosts(environment.name)
+    write_private(known_hosts, _known_hosts(region, environment.ssh.port))
+    options = {
+        "IdentityFile": str(workspace.key(environment.name)),
+        "IdentitiesOnly": "yes",
+        "UserKnownHostsFile": str(known_hosts),
+        "StrictHostKeyChecking": "yes",
+        "Port": str(environment.ssh.port),
+    }
+    flags = [text for key, value in options.items() for text in ("-o", f"{key}={value}")]
+    return ["ssh", "-F", "/dev/null", *flags, f"{environment.ssh.user}@{host.address}"]
+
+
+def forget(workspace: Workspace, name: str) -> None:
+    """Remove what is kept of an environment whose cloud is gone: its key, pinned host keys and clouds.yaml."""
+    shutil.rmtree(workspace.key(name).parent, ignore_errors=True)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write `text` to `path` (0600, in a directory 0700), whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    partial = path.with_name(f".{path.name}.partial")
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+        stream.write(text)
+    partial.replace(path)
+
+
+def _clouds_yaml(environment: Environment, region: Region) -> str:
+    identity = region.identity
+    auth = {
+        "auth_url": identity.auth_url,
+        "username": identity.canary,
+        "password": identity.canary_password.get_secret_value(),
+        "project_name": identity.canary,
+        "user_domain_name": "Default",
+        "project_domain_name": "Default",
+    }
+    entry = {"auth": auth, "region_name": environment.heat.region, "interface": "public", "identity_api_version": "3"}
+    return yaml.safe_dump({"clouds": {environment.name: entry}})
+
+
+def _known_hosts(region: Region, port: int) -> str:
+    def pattern(address: str) -> str:
+        return address if port == 22 else f"[{address}]:{port}"
+
+    hosts = region.inventory.hosts
+    return "".join(f"{pattern(host.address)},{host.name} {key}\n" for host in hosts for key in host.host_keys)

@@ -1,0 +1,119 @@
+"""The demo: the whole story on one machine, and the proof of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import show
+from pipeline.edges.heat import Heat, connect
+from pipeline.environment import Environment
+from pipeline.errors import VerificationFailed
+from pipeline.junit import Outcome
+from pipeline.localcloud import up
+from pipeline.smoke import SmokeReport
+from pipeline.traffic import TrafficReport
+from pipeline.verify import VerifyReport
+from pipeline.workflow import Pipeline
+from pipeline.workspace import Workspace
+
+__all__ = ["Proof", "demonstrate", "farewell", "revisions"]
+
+_ASKS = 40
+"""How often build_info is asked: enough to hit every API and engine many times over."""
+
+OUTCOMES: tuple[Outcome, ...] = ("passed", "failed", "skipped")
+
+Revisions = Mapping[str, list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What the demo saw: seconds per stage, the canary's counts, who answered before and after, checks and rungs."""
+
+    stages: tuple[tuple[str, float], ...]
+    traffic: TrafficReport
+    before: Revisions
+    after: Revisions
+    verify: VerifyReport
+    smoke: SmokeReport
+    expected: str
+
+    def faults(self) -> tuple[str, ...]:
+        """Return what speaks against the upgrade, nothing where it is proved."""
+        only_new = all(found == [self.expected] for found in self.after.values())
+        faults = {
+            "customers lost stacks or requests": not self.traffic.ok,
+            f"not every answer after the upgrade came from {self.expected}": not only_new,
+            "checks failed": not self.verify.ok,
+            "smoke rungs failed": not self.smoke.ok,
+        }
+        return tuple(fault for fault, holds in faults.items() if holds)
+
+    def answers(self) -> dict[str, str]:
+        """Return who answered before and after, for people."""
+        sides = ((kind, self.before[kind], self.after[kind]) for kind in ("api", "engine"))
+        return {f"{kind} revisions": f"{', '.join(old)} → {', '.join(new)}" for kind, old, new in sides}
+
+    def results(self) -> dict[str, str]:
+        """Return how many checks and rungs ended how, for people."""
+        rungs = [str(self.smoke.count(outcome)) for outcome in OUTCOMES]
+        return {
+            "checks passed / failed": f"{self.verify.passed} / {self.verify.failed}",
+            "smoke rungs passed / failed / skipped": " / ".join(rungs),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report in the form that README documents."""
+        return {
+            "stages": [{"name": name, "seconds": seconds} for name, seconds in self.stages],
+            "stacks": asdict(self.traffic.stacks),
+            "requests": asdict(self.traffic.requests),
+            "revisions": {"before": dict(self.before), "after": dict(self.after)},
+            "verify": {"passed": self.verify.passed, "failed": self.verify.failed},
+            "smoke": {outcome: self.smoke.count(outcome) for outcome in OUTCOMES},
+        }
+
+
+def demonstrate(pipeline: Pipeline, name: str, *, old: str, new: str, report: Path | None) -> Proof:
+    """Raise the local cloud, deploy `old`, upgrade to `new` under traffic, verify; return and save the proof.
+
+    Raises VerificationFailed where the proof does not hold, after it was printed and saved.
+    """
+    with pipeline.progress.stage("local cloud"):
+        up(pipeline.workspace.cloud, report=pipeline.progress.say)
+    for version in (old, new):
+        pipeline.build(version)
+    pipeline.deploy(name, old)
+    pipeline.verify(name)
+    customer = connect(name, pipeline.workspace.customer_clouds(name))
+    before = revisions(customer)
+    traffic, plan = pipeline.upgrade(name, new)
+    after = revisions(customer)
+    checks, rungs = pipeline.verify(name), pipeline.smoke(name)
+    proof = Proof(tuple(pipeline.progress.stages), traffic, before, after, checks, rungs, plan.target.id)
+    if report is not None:
+        report.write_text(json.dumps(proof.to_json(), indent=2) + "\n", encoding="utf-8")
+    show.proof(proof.stages, traffic, proof.answers(), proof.results(), pipeline.progress.console)
+    if faults := proof.faults():
+        raise VerificationFailed(f"the proof does not hold: {'; '.join(faults)}", hint=f"inv verify {name}")
+    return proof
+
+
+def revisions(heat: Heat) -> dict[str, list[str]]:
+    """Return the revisions that APIs and engines answer with, asked often enough to hit all of them."""
+    answers = [heat.build_info() for _ in range(_ASKS)]
+    return {kind: sorted({answer[kind]["revision"] for answer in answers}) for kind in ("api", "engine")}
+
+
+def farewell(workspace: Workspace, environment: Environment) -> str:
+    """Return what to type next: use the new Heat, log in to a host, take everything down."""
+    clouds = workspace.customer_clouds(environment.name)
+    return f"""
+Use the new Heat:   export OS_CLIENT_CONFIG_FILE={clouds} OS_CLOUD={environment.name}
+                    openstack stack list          (pip install python-openstackclient python-heatclient)
+Log in to a host:   ./inv local.ssh engine-0
+Take it all down:   ./inv local.down"""

@@ -1,0 +1,30 @@
+"""The fleet, asked of its hosts."""
+
+from __future__ import annotations
+
+from pipeline.edges.parallel import on_each
+from pipeline.edges.ssh import Remote
+from pipeline.environment import Role
+from pipeline.errors import HostKeyRefused, HostUnreachable, PreflightUnreachable
+from pipeline.fleet import Fleet, HostState, read_state, state_script
+from pipeline.hostfiles import UNITS
+from pipeline.inventory import Host, Inventory
+
+__all__ = ["observe"]
+
+
+def observe(inventory: Inventory, remote: Remote) -> Fleet:
+    """Return the fleet as its hosts describe it now, all asked at once.
+
+    Raises PreflightUnreachable naming a host that did not answer: what cannot be seen is not guessed.
+    """
+    hosts = inventory.of(Role.API, Role.ENGINE)
+    return Fleet(on_each(hosts, lambda host: _state(host, remote)))
+
+
+def _state(host: Host, remote: Remote) -> HostState:
+    try:
+        answer = remote.run(host, state_script(UNITS[host.role]), timeout=30)
+    except (HostUnreachable, HostKeyRefused) as error:
+        raise PreflightUnreachable(error.message, hint=error.hint) from error
+    return read_state(host, answer.stdout)

@@ -1,0 +1,137 @@
+"""What people look at: reports as tables on a console, and as files for machines."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.edges.wheelhouse import Built
+from pipeline.evidence import Record
+from pipeline.localcloud import CloudStatus
+from pipeline.smoke import SmokeReport
+from pipeline.traffic import TrafficReport
+from pipeline.verify import VerifyReport
+
+__all__ = ["checks", "cloud", "history", "proof", "releases", "rungs", "save", "table", "traffic"]
+
+_COLOUR = {"passed": "green", "failed": "red", "error": "red", "skipped": "yellow"}
+
+
+class Report(Protocol):
+    """A report that machines read too."""
+
+    def to_json(self) -> Any:
+        """Return plain values."""
+
+    def to_junit(self) -> str:
+        """Return a JUnit XML document."""
+
+
+def save(report: Report, *, junit: str = "", json_file: str = "") -> None:
+    """Write a report to the files named, each only where it is."""
+    if junit:
+        Path(junit).write_text(report.to_junit(), encoding="utf-8")
+    if json_file:
+        Path(json_file).write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> None:
+    """Print one table; markup in cells is shown as it is."""
+    from rich.text import Text
+
+    made = Table(*columns, title=title, title_justify="left")
+    for row in rows:
+        made.add_row(*(Text.from_ansi(cell) for cell in row))
+    console.print(made)
+
+
+def traffic(report: TrafficReport, console: Console) -> None:
+    """Print what the canary's customers saw."""
+    table("What customers saw during the upgrade", ("what", "seen"), _seen(report), console)
+    for failure in report.failures:
+        console.print(f"  {failure}", style="red", markup=False)
+
+
+def proof(
+    stages: Sequence[tuple[str, float]],
+    report: TrafficReport,
+    revisions: Mapping[str, str],
+    results: Mapping[str, str],
+    console: Console,
+) -> None:
+    """Print the demo's proof: seconds per stage, what customers saw, who answered, what was checked."""
+    table("How long it took", ("stage", "seconds"), [(name, f"{seconds:.1f}") for name, seconds in stages], console)
+    rows = [*_seen(report), *revisions.items(), *results.items()]
+    table("What was seen", ("what", "seen"), rows, console)
+
+
+def _seen(report: TrafficReport) -> list[tuple[str, str]]:
+    stacks, requests = report.stacks, report.requests
+    return [
+        ("stacks completed / failed / stuck", f"{stacks.completed} / {stacks.failed} / {stacks.stuck}"),
+        ("requests / errors", f"{requests.total} / {requests.errors}"),
+        ("longest time without an answer", f"{requests.longest_gap_s:.2f} s"),
+    ]
+
+
+def checks(report: VerifyReport, console: Console) -> None:
+    """Print checks: a line for each host that passed, and every failed check with its cause."""
+    by_host: dict[str, list[str]] = {}
+    for result in report.results:
+        by_host.setdefault(result.host, []).append(result.outcome)
+    rows = [
+        (host, f"{found.count('passed')}", f"{len(found) - found.count('passed')}") for host, found in by_host.items()
+    ]
+    table("Checks", ("host", "passed", "failed"), rows, console)
+    for result in report.results:
+        if result.outcome != "passed":
+            console.print(f"✗ {result.host} {result.name}: {result.message}", style="red", markup=False)
+
+
+def rungs(report: SmokeReport, console: Console) -> None:
+    """Print the rungs of a smoke test, each failed one with its likely cause."""
+    for rung in report.rungs:
+        console.print(
+            f"{rung.outcome:8} {rung.name:28} {rung.seconds:6.1f} s  {rung.detail}", style=_COLOUR[rung.outcome]
+        )
+        if rung.likely_cause:
+            console.print(f"         likely cause: {rung.likely_cause}", markup=False)
+
+
+def cloud(found: CloudStatus, console: Console) -> None:
+    """Print the local cloud's services and hosts."""
+    services = [(one.name, str(one.pid or ""), "yes" if one.healthy else "no", one.url) for one in found.services]
+    table("Services", ("service", "pid", "healthy", "url"), services, console)
+    hosts = [(one.name, one.address, str(one.pid or ""), one.state) for one in found.hosts]
+    table("Hosts", ("host", "address", "pid", "state"), hosts, console)
+
+
+def releases(found: Sequence[Built], console: Console) -> None:
+    """Print the releases built on this machine."""
+    rows = [
+        (built.release.id, built.release.heat.series, built.release.worker_rpc, built.release.alembic_head)
+        for built in found
+    ]
+    table("Releases", ("id", "series", "worker RPC", "schema"), rows, console)
+
+
+def history(records: Sequence[Record], console: Console) -> None:
+    """Print records, oldest first."""
+    rows = [
+        (
+            f"{record.started:%Y-%m-%d %H:%M:%S}",
+            record.operation,
+            record.release_id,
+            "passed" if record.passed else "failed",
+            f"{(record.ended - record.started).total_seconds():.0f} s",
+            record.who,
+            record.detail or ", ".join(f"{key} {value:g}" for key, value in record.counts.items()),
+        )
+        for record in records
+    ]
+    table("Records", ("when (UTC)", "operation", "release", "result", "took", "who", "seen"), rows, console)
