@@ -40,6 +40,11 @@ def command(*positional: str, **options: Any) -> Callable[[Callable[..., None]],
                     raise
                 print(f"error: {error}", file=sys.stderr)
                 sys.exit(error.exit_code)
+            except Exception as error:  # noqa: BLE001 (the one place that catches what nobody foresaw)
+                if DEBUG:
+                    raise
+                print(f"internal error: {type(error).__name__}: {error}\n  next: the same with --debug", file=sys.stderr)
+                sys.exit(1)
             except KeyboardInterrupt:
                 print("interrupted: run the same command again to go on", file=sys.stderr)
                 sys.exit(130)

@@ -12,7 +12,7 @@ from pipeline import show
 from pipeline.edges.heat import Heat, connect
 from pipeline.environment import Environment
 from pipeline.errors import VerificationFailed
-from pipeline.junit import Outcome
+from pipeline.junit import OUTCOMES
 from pipeline.localcloud import up
 from pipeline.smoke import SmokeReport
 from pipeline.traffic import TrafficReport
@@ -24,8 +24,6 @@ __all__ = ["Proof", "demonstrate", "farewell", "revisions"]
 
 _ASKS = 40
 """How often build_info is asked: enough to hit every API and engine many times over."""
-
-OUTCOMES: tuple[Outcome, ...] = ("passed", "failed", "skipped")
 
 Revisions = Mapping[str, list[str]]
 

@@ -21,6 +21,7 @@ from pipeline.errors import ConfigurationInvalid, VerificationFailed
 from pipeline.evidence import Operation
 from pipeline.fleet import Fleet
 from pipeline.health import stays_healthy
+from pipeline.junit import OUTCOMES
 from pipeline.progress import Progress
 from pipeline.provision import configure_release, configure_services, first_start, install_release
 from pipeline.recorder import Outcome, recorded
@@ -138,9 +139,7 @@ class Pipeline:
             release, _ = self._running(site)
             with self._recorded("smoke", name, release) as outcome, self.progress.stage("smoke"):
                 report = climb(site.customer, self.clock, report=lambda rung: self.progress.say(str(rung)))
-                outcome.counts.update(
-                    rungs_passed=report.passed, rungs_failed=report.failed, rungs_skipped=report.skipped
-                )
+                outcome.counts.update({f"rungs_{kind}": report.count(kind) for kind in OUTCOMES})
                 outcome.passed = report.ok
         return report
 

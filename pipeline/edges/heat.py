@@ -89,7 +89,7 @@ class Heat:
         """Return the names of the resources that creating `name` would make. Raises HeatRefused."""
         with _translated(f"previewing stack {name}"):
             found = self._client.stacks.preview(stack_name=name, **body)
-            return tuple(resource["resource_name"] for resource in found.resources)
+            return tuple(_names(found.resources))
 
     def preview_update(self, stack_id: str, **body: Any) -> dict[str, tuple[str, ...]]:
         """Return what an update would do: {added, updated, replaced, deleted, unchanged: resource names}."""
@@ -260,6 +260,15 @@ def _depth(stack: str, outer: Mapping[str, str]) -> int:
     while (stack := outer.get(stack, "")) != "":
         depth += 1
     return depth
+
+
+def _names(preview: Iterable[Any]) -> Iterator[str]:
+    """Yield the names in a preview, in which a nested stack stands as a list of its own."""
+    for entry in preview:
+        if isinstance(entry, list):
+            yield from _names(entry)
+        else:
+            yield _resource_name(entry)
 
 
 def _resource_name(change: Mapping[str, Any]) -> str:

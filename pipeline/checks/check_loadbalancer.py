@@ -1,0 +1,58 @@
+"""What holds for the load balancer: a valid configuration, every API behind it, both frontends open."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.checks.check_api import HEALTH
+from pipeline.checks.expectation import expect
+from pipeline.checks.survey import Survey
+from pipeline.environment import Role
+from pipeline.inventory import Host
+from pipeline.site import Site
+
+ROLES = (Role.LOADBALANCER,)
+
+_CAUSES = {
+    "DRAIN": "an upgrade was interrupted and left it out of rotation: run it again",
+    "MAINT": "it was taken out by hand: set server … state ready",
+    "DOWN": "its /healthcheck fails: read the journal of heat-api and heat-api-cfn there",
+}
+
+
+def check_configuration_is_valid(host: Any) -> None:
+    """HAProxy would start with the configuration on disk."""
+    result = host.run("haproxy -c -q -f /etc/haproxy/haproxy.cfg")
+    said = " ".join(result.stderr.split())[:300]
+    likely = "haproxy.cfg was edited by hand: inv deploy writes it again"
+    expect(result.rc == 0, expected="a valid haproxy.cfg", found=said, likely=likely)
+
+
+def check_every_backend_is_up(survey: Survey, site: Site) -> None:
+    """Each API host is in rotation in both backends, and nobody else."""
+    apis = site.region.inventory.of(Role.API)
+    wanted = {f"{backend}/{api.name}" for backend in ("heat-api", "heat-api-cfn") for api in apis}
+    states = {f"{one.backend}/{one.name}": one.status for one in survey.servers()}
+    wrong = {name: states.get(name, "absent") for name in wanted | set(states) if states.get(name) != "UP"}
+    wrong |= dict.fromkeys(set(states) - wanted, "unknown")
+    cause = _CAUSES.get(
+        next(iter(wrong.values()), "").split(" ")[0], "haproxy was not reloaded since the hosts changed"
+    )
+    found = ", ".join(f"{name} {status}" for name, status in sorted(wrong.items()))
+    expect(not wrong, expected=f"{len(wanted)} servers UP", found=found, likely=cause)
+
+
+def check_runtime_socket_is_roots(host: Any) -> None:
+    """Only root may command HAProxy."""
+    found = host.run("stat -c '%a %U' /run/haproxy/admin.sock").stdout.strip()
+    likely = "haproxy is down, or runs with another configuration than the pipeline's"
+    expect(found == "600 root", expected="/run/haproxy/admin.sock 600 root", found=found, likely=likely)
+
+
+def check_both_frontends_answer(host: Any, target: Host, site: Site) -> None:
+    """A request to each frontend comes back 200 from an API behind it."""
+    heat = site.environment.heat
+    for name, port in (("heat-api", heat.api_port), ("heat-api-cfn", heat.cfn_port)):
+        found = host.run(HEALTH, f"http://{target.address}:{port}/healthcheck").stdout
+        likely = "haproxy is down" if found == "000" else f"no API host behind {name} is up"
+        expect(found == "200", expected=f"frontend {name} to answer 200", found=found, likely=likely)

@@ -1,0 +1,57 @@
+"""What holds for the broker: Heat's vhost and user, engines that listen, and nothing that would eat messages."""
+
+from __future__ import annotations
+
+from pipeline.checks.expectation import expect
+from pipeline.checks.survey import Survey
+from pipeline.environment import Role
+from pipeline.site import Site
+
+ROLES = (Role.MESSAGING,)
+
+_ALL = "configure '.*', write '.*', read '.*'"
+
+
+def check_vhost_is_there(survey: Survey, vhost: str) -> None:
+    """The vhost that the release talks on exists."""
+    found = survey.broker().vhosts
+    likely = "the upgrade was interrupted, or the broker lost its data"
+    expect(vhost in found, expected=f"vhost {vhost}", found=", ".join(sorted(found)), likely=likely)
+
+
+def check_user_heat_may_use_the_vhost(survey: Survey, vhost: str) -> None:
+    """User heat may do everything on the release's vhost."""
+    found = survey.broker().permissions
+    likely = f"rabbitmqctl set_permissions -p {vhost} heat '.*' '.*' '.*' was not run or undone"
+    expect(found == (_ALL,), expected=f"heat on {vhost}: {_ALL}", found="; ".join(found), likely=likely)
+
+
+def check_no_user_but_heat(survey: Survey) -> None:
+    """Nobody else has an account; guest, with its known password, least of all."""
+    found = survey.broker().users
+    likely = "an account was made by hand, or the broker started with an empty database: inv deploy"
+    expect(found == {"heat"}, expected="only user heat", found=", ".join(sorted(found)), likely=likely)
+
+
+def check_every_worker_consumes(survey: Survey, site: Site) -> None:
+    """Each engine worker takes messages from the queues that engines share."""
+    workers = len(site.region.inventory.of(Role.ENGINE)) * site.environment.heat.engine_workers
+    queues = survey.broker().queues
+    counts = {name: queues[name].consumers if name in queues else 0 for name in ("engine", "engine_worker")}
+    found = ", ".join(f"{name} {count}" for name, count in counts.items())
+    likely = "an engine is down, lost its connection, or talks on another vhost: journalctl -u heat-engine"
+    enough = all(count >= workers for count in counts.values())
+    expect(enough, expected=f"{workers} consumers on each queue of engines", found=found, likely=likely)
+
+
+def check_no_message_expires(survey: Survey) -> None:
+    """No policy lets messages expire: a stack whose message is lost hangs for good."""
+    found = survey.broker().expiring
+    likely = "a policy with message-ttl was set on the vhost: rabbitmqctl clear_policy"
+    expect(not found, expected="no policy with message-ttl", found=", ".join(found), likely=likely)
+
+
+def check_no_alarm(survey: Survey) -> None:
+    """No alarm is raised: with one, the broker takes no message from anybody."""
+    found = survey.broker().alarm
+    expect(not found, expected="no alarm", found=found, likely="memory or disk of the broker's host ran low")

@@ -1,0 +1,67 @@
+"""Which sockets of a host listen, and which of them should."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any
+
+from pipeline.environment import Environment, Role
+from pipeline.inventory import Host
+
+__all__ = ["Socket", "exposed", "parse", "role_listens", "sockets"]
+
+_DHCP_CLIENT = {("udp", 68), ("udp", 546)}
+
+
+@dataclass(frozen=True, slots=True)
+class Socket:
+    """A socket that listens: "tcp" or "udp", its address ("*" for every one), its port, and the program's name."""
+
+    protocol: str
+    address: str
+    port: int
+    program: str
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only the host itself reaches it."""
+        return self.address != "*" and ip_address(self.address).is_loopback
+
+
+def sockets(host: Any) -> tuple[Socket, ...]:
+    """Return the sockets that listen on testinfra's `host`."""
+    return parse(host.run("ss --no-header --listening --tcp --udp --numeric --processes").stdout)
+
+
+def parse(listing: str) -> tuple[Socket, ...]:
+    """Return the sockets in what `ss -Hlntup` prints."""
+    found = []
+    for fields in (line.split() for line in listing.splitlines()):
+        address, _, port = fields[4].rpartition(":")
+        address = address.strip("[]").partition("%")[0].strip("[]")
+        everywhere = address in ("*", "0.0.0.0", "::")  # noqa: S104 (compared, never bound)
+        program = fields[6].split('"')[1] if len(fields) > 6 and '"' in fields[6] else "?"
+        found.append(Socket(fields[0], "*" if everywhere else address, int(port), program))
+    return tuple(found)
+
+
+def role_listens(target: Host, environment: Environment) -> tuple[tuple[str, int], ...]:
+    """Return the (address, port) pairs that a host of this role must listen on, ssh left out."""
+    web = (environment.heat.api_port, environment.heat.cfn_port)
+    ports = {Role.DATABASE: (3306,), Role.MESSAGING: (5672,), Role.API: web, Role.LOADBALANCER: web, Role.ENGINE: ()}
+    return tuple((target.address, port) for port in ports[target.role])
+
+
+def exposed(found: tuple[Socket, ...], target: Host, environment: Environment) -> tuple[str, ...]:
+    """Return "program on address:port" for those of `found` that others can reach and should not, sorted."""
+    allowed = set(role_listens(target, environment))
+    own_ssh = {("*", environment.ssh.port), (target.address, environment.ssh.port)}
+    wrong = {
+        f"{one.program} on {one.address}:{one.port}/{one.protocol}"
+        for one in found
+        if not one.on_loopback
+        and (one.protocol, one.port) not in _DHCP_CLIENT
+        and (one.protocol != "tcp" or (one.address, one.port) not in allowed | own_ssh)
+    }
+    return tuple(sorted(wrong))

@@ -1,0 +1,187 @@
+"""The survey: what several checks need of the region, asked once, all hosts at once, while the first checks run."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pipeline import commands
+from pipeline.edges.balancer import Server
+from pipeline.edges.broker import Queue
+from pipeline.environment import Role
+from pipeline.errors import PipelineError
+from pipeline.hostfiles import CURRENT
+from pipeline.inventory import Host
+from pipeline.site import Site
+
+__all__ = ["ApiAnswers", "BrokerFacts", "Survey"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerFacts:
+    """What the broker says of itself: names, what user heat may do on the vhost, its queues, TTL policies, alarms."""
+
+    vhosts: frozenset[str]
+    users: frozenset[str]
+    permissions: tuple[str, ...]
+    queues: Mapping[str, Queue]
+    expiring: tuple[str, ...]
+    alarm: str
+
+
+@dataclass(frozen=True, slots=True)
+class ApiAnswers:
+    """What one API host answered to build_info: the revisions of APIs and engines, or what it said instead."""
+
+    api: frozenset[str]
+    engine: frozenset[str]
+    refusals: tuple[str, ...]
+
+
+class Survey:
+    """Asks each question once and keeps the answer, or the error, for every check that needs it."""
+
+    def __init__(self, site: Site, vhost: str) -> None:
+        self._site = site
+        self._vhost = vhost
+        self._asked: dict[str, Future[Any]] = {}
+        self._pool = ThreadPoolExecutor(max_workers=16, thread_name_prefix="survey")
+
+    def begin(self) -> None:
+        """Ask all that is slow, and open the connections to all hosts at once."""
+        for host in self._site.region.inventory.hosts:
+            self._ask(f"clock {host.name}", lambda host=host: self._offset(host))  # type: ignore[misc]
+        self._ask("broker", self._broker)
+        for host in self._site.region.inventory.of(Role.API):
+            self._ask(f"api {host.name}", lambda host=host: self._answers(host))  # type: ignore[misc]
+
+    def close(self) -> None:
+        """End: what was not asked yet is not asked."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def clock_offsets(self) -> Mapping[str, float]:
+        """Return how many seconds each host's clock is ahead of this machine's; hosts that are gone are left out."""
+        offsets = {}
+        for host in self._site.region.inventory.hosts:
+            future = self._ask(f"clock {host.name}", lambda host=host: self._offset(host))  # type: ignore[misc]
+            if not isinstance(future.exception(), PipelineError):
+                offsets[host.name] = future.result()
+        return offsets
+
+    def live_workers(self) -> Mapping[str, int]:
+        """Return how many engine workers of each host reported lately (twice their interval), as their rows tell."""
+        return self._ask("workers", self._workers).result()
+
+    def broker(self) -> BrokerFacts:
+        """Return what the broker says of itself."""
+        return self._ask("broker", self._broker).result()
+
+    def api(self, host: Host) -> ApiAnswers:
+        """Return what `host` answered, asked often enough to reach every engine's worker."""
+        return self._ask(f"api {host.name}", lambda: self._answers(host)).result()
+
+    def servers(self) -> tuple[Server, ...]:
+        """Return the load balancer's servers."""
+        return self._ask("servers", self._site.balancer.servers).result()
+
+    def common_configuration(self, role: Role) -> Mapping[str, str]:
+        """Return, per host of `role`, a digest of what its heat.conf and manifest must share with the others'."""
+        hosts = self._site.region.inventory.of(role)
+        asked = {host.name: self._ask(f"shared {host.name}", lambda host=host: self._shared(host)) for host in hosts}  # type: ignore[misc]
+        return {name: future.result() for name, future in asked.items() if future.exception() is None}
+
+    def _ask(self, question: str, ask: Callable[[], T]) -> Future[T]:
+        if question not in self._asked:
+            self._asked[question] = self._pool.submit(ask)
+        return self._asked[question]
+
+    def _offset(self, host: Host) -> float:
+        remote, clock = self._site.remote, self._site.clock
+        remote.run(host, "true", timeout=60)  # the connection's own time is not the clock's
+        before = clock.now().timestamp()
+        theirs = float(remote.run(host, "date +%s.%N", timeout=60).stdout)
+        return theirs - (before + clock.now().timestamp()) / 2
+
+    def _workers(self) -> Mapping[str, int]:
+        host = self._site.region.inventory.one(Role.DATABASE)
+        query = (
+            "SELECT host FROM heat.service WHERE deleted_at IS NULL AND "
+            "TIMESTAMPDIFF(SECOND, COALESCE(updated_at, created_at), UTC_TIMESTAMP()) <= 2 * report_interval"
+        )
+        return Counter(self._site.remote.run(host, f'mariadb -BN -e "{query}"', timeout=60).stdout.split())
+
+    def _shared(self, host: Host) -> str:
+        script = f"set -eu; cd {CURRENT}; {{ sed '/^#/d; /^host *=/d' etc/heat.conf; cat manifest.json; }} | sha256sum"
+        return self._site.remote.run(host, script, timeout=60).stdout.split()[0]
+
+    def _answers(self, host: Host) -> ApiAnswers:
+        settings, session = self._site.environment.heat, self._site.customer.session
+        url = f"http://{host.address}:{settings.api_port}/v1/{session.get_project_id()}/build_info"
+        asks = len(self._site.region.inventory.of(Role.ENGINE)) * settings.engine_workers  # the broker goes round
+        script = "\n".join([commands.ask_api(url, session.get_token()), "echo"] * asks)
+        result = self._site.remote.run(host, script, timeout=30 * asks + 30, check=False)
+        lines = [line for line in result.stdout.splitlines() if line]
+        answers = [answer for line in lines if (answer := _revisions(line)) is not None]
+        refusals = {line[:160] for line in lines if _revisions(line) is None} | set(result.stderr.splitlines())
+        apis, engines = frozenset(api for api, _ in answers), frozenset(engine for _, engine in answers)
+        return ApiAnswers(apis, engines, tuple(sorted(refusals)))
+
+    def _broker(self) -> BrokerFacts:
+        host = self._site.region.inventory.one(Role.MESSAGING)
+        answer = self._site.remote.run(host, _broker_script(self._vhost), timeout=120).stdout
+        parts = dict(re.findall(r"^== (\w+)\n(.*?)(?=^== |\Z)", answer, flags=re.MULTILINE | re.DOTALL))
+        return _broker_facts(json.loads(parts["definitions"]), json.loads(parts["queues"]), parts, self._vhost)
+
+
+def _revisions(line: str) -> tuple[str, str] | None:
+    try:
+        found = json.loads(line)
+        return found["api"]["revision"], found["engine"]["revision"]
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _broker_script(vhost: str) -> str:
+    """Each of RabbitMQ's commands starts a runtime of its own for a second: start them together."""
+    queues = shlex.join(["rabbitmqctl", "-q", "--formatter", "json", "list_queues", "-p", vhost])
+    return f"""\
+set -u
+umask 077
+answers=$(mktemp -d)
+trap 'rm -rf "$answers"' EXIT
+rabbitmqctl -q export_definitions - >"$answers/definitions" 2>"$answers/why" &
+definitions=$!
+{queues} name messages_ready consumers >"$answers/queues" 2>/dev/null || echo '[]' >"$answers/queues" &
+rabbitmq-diagnostics -q check_local_alarms >"$answers/alarm" 2>&1 && : >"$answers/alarm" &
+wait "$definitions" || {{ tail -n 3 "$answers/why" >&2; exit 1; }}
+wait
+for name in definitions queues alarm; do
+    printf '== %s\\n' "$name"
+    cat "$answers/$name"
+    echo
+done"""
+
+
+def _broker_facts(definitions: Any, queues: Any, parts: Mapping[str, str], vhost: str) -> BrokerFacts:
+    permissions = [
+        f"configure {one['configure']!r}, write {one['write']!r}, read {one['read']!r}"
+        for one in definitions["permissions"]
+        if (one["user"], one["vhost"]) == ("heat", vhost)
+    ]
+    policies = [policy for policy in definitions["policies"] if policy["vhost"] == vhost]
+    return BrokerFacts(
+        vhosts=frozenset(one["name"] for one in definitions["vhosts"]),
+        users=frozenset(user["name"] for user in definitions["users"]),
+        permissions=tuple(permissions),
+        queues={one["name"]: Queue(one["name"], one["messages_ready"], one["consumers"]) for one in queues},
+        expiring=tuple(policy["name"] for policy in policies if "message-ttl" in policy["definition"]),
+        alarm=" ".join(parts["alarm"].split()),
+    )

@@ -1,0 +1,127 @@
+"""A local cloud comes up, is looked at, goes down.
+
+Every step asks what is there before it does anything, so that `up` after a kill goes on where things stood, and `down` needs no
+record to be complete: all that a cloud makes carries its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.edges.clock import Clock, SystemClock
+from pipeline.errors import ConfigurationInvalid
+from pipeline.localcloud import cache, cgroups, control, credentials, mounts, network, traces
+from pipeline.localcloud import cloud as records
+from pipeline.localcloud.cloud import LocalCloud
+from pipeline.localcloud.hosts import PROPAGATE
+from pipeline.localcloud.image import ensure_image
+from pipeline.localcloud.packages import check_kernel, check_root, ensure_packages
+from pipeline.localcloud.system import run
+from pipeline.localcloud.venv import ensure_venv
+
+__all__ = ["down", "up"]
+
+# All that a cloud writes into its directory. Whatever else is in there is somebody else's, and stays.
+OURS = (
+    "cloud.json", ".cloud.json", "secrets.json", ".secrets.json.new", "clouds.yaml", ".clouds.yaml.new",
+    "keystone.conf", ".keystone.conf.new", "heat.conf", ".heat.conf.new", "keystone.prepared", "seed.prepared",
+    "keystone", "mariadb", ".mariadb", "machines", "addresses.json", "addresses.new", "logs", "probe",
+)  # fmt: skip
+Report = Callable[[str], None]
+
+
+def up(directory: Path, *, report: Report, clock: Clock | None = None) -> LocalCloud:
+    """Have a running local cloud with its state in `directory`, and return its record.
+
+    What runs already is left running. Raises ConfigurationInvalid if the machine lacks something that cannot be installed,
+    or a port is taken; other PipelineErrors if a service does not come up.
+    """
+    clock = clock or SystemClock()
+    check_root("local.up")
+    check_kernel()
+    ensure_packages(report)
+    with _alone(directory, report):
+        cloud = _claim(directory)
+        groups = cgroups.find(cloud.name)
+        secrets = credentials.ensure(cloud.directory)
+        parts = _parts(report)
+        mounts.check_overlay(parts.image, cloud.directory / "probe")
+        network.ensure(cloud)
+        control.start(cloud, secrets, parts, groups, clock, report)
+    return cloud
+
+
+def down(directory: Path, *, report: Report, clock: Clock | None = None) -> None:
+    """End the cloud in `directory` and remove all it made, save the caches. None there is well."""
+    clock = clock or SystemClock()
+    check_root("local.down")
+    with _alone(directory, report):
+        # Which network it had does not matter for removing it: everything goes by name.
+        cloud = LocalCloud(directory.resolve(), records.TEST_RANGE)
+        groups = cgroups.find(cloud.name)
+        there = cloud.directory.exists() or bool(groups.names() or network.namespaces(cloud))
+        for name in sorted(groups.names(), key=_order):
+            report(f"{name}: ending")
+            groups.kill(name, clock)
+        groups.remove(clock)
+        _remove_files(cloud)
+    report("local cloud: down, nothing left" if there else "local cloud: there was none")
+
+
+def _order(name: str) -> int:
+    """The machines service ends first, lest it boot what is being ended; the database last."""
+    return {"machines": 0, "mariadb": 2}.get(name, 1)
+
+
+def _remove_files(cloud: LocalCloud) -> None:
+    mounts.unmount_below(cloud.directory)
+    network.remove(cloud)
+    if PROPAGATE.is_dir():
+        for left in PROPAGATE.glob(f"{cloud.name}-*"):
+            left.rmdir()
+    traces.forget()
+    ours = [str(cloud.directory / name) for name in OURS]
+    # --one-file-system: should a mount be left after all, what is behind it stays.
+    run("rm", "-rf", "--one-file-system", "--", str(cloud.run_directory), *ours, timeout=600)
+    if cloud.directory.is_dir() and not any(cloud.directory.iterdir()):
+        cloud.directory.rmdir()
+
+
+def _claim(directory: Path) -> LocalCloud:
+    """Return the cloud recorded in `directory`, or record a new one on a free network.
+
+    The choice and the interface that occupies it are made under one lock, so that two clouds never choose the same.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    directory.chmod(0o700)
+    traces.note()
+    with cache.locked("networks"):
+        cloud = records.load(directory)
+        if cloud is None:
+            cloud = records.choose(directory, network.taken())
+        elif not network.ready(cloud) and any(cloud.network.overlaps(other) for other in network.taken()):
+            raise ConfigurationInvalid(
+                f"the network of this cloud, {cloud.subnet}, has been taken by another interface",
+                hint="ip -4 address shows by which; or start anew: inv local.down, inv local.up",
+            )
+        network.ensure(cloud)
+        records.save(cloud)
+    cloud.run_directory.mkdir(mode=0o700, exist_ok=True)
+    return cloud
+
+
+def _parts(report: Report) -> control.Parts:
+    with ThreadPoolExecutor(2) as pool:
+        venv, image = pool.submit(ensure_venv, report), pool.submit(ensure_image, report)
+        return control.Parts(venv.result(), image.result())
+
+
+@contextmanager
+def _alone(directory: Path, report: Report) -> Iterator[None]:
+    """Let one `up` or `down` of a cloud work at a time; the next waits for it, and says so."""
+    name = f"cloud-{records.tag(directory)}"
+    with cache.locked(name, on_wait=lambda: report("another inv local.up or local.down is at work: waiting for it")):
+        yield

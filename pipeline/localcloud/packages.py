@@ -1,0 +1,85 @@
+"""What the machine itself must bring: root, a kernel with the right parts, a handful of Debian packages."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from pipeline.errors import CommandFailed, ConfigurationInvalid
+from pipeline.localcloud.system import run
+
+__all__ = ["check_kernel", "check_root", "ensure_packages", "missing"]
+
+# What each is needed for is found on the path, so that a machine that has it otherwise is left alone.
+PACKAGES = {
+    "mmdebstrap": "mmdebstrap",
+    "systemd-nspawn": "systemd-container",
+    "mariadbd": "mariadb-server-core",
+    "mariadb-install-db": "mariadb-server-core",
+    "mariadb": "mariadb-client-core",
+    "ip": "iproute2",
+    "mount": "mount",
+    "setpriv": "util-linux",
+}
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+FILESYSTEMS = ("overlay", "cgroup2")
+
+
+def check_root(what: str) -> None:
+    """Raise ConfigurationInvalid unless we are root, who alone may make namespaces, mounts and bridges."""
+    if os.geteuid() != 0:
+        raise ConfigurationInvalid("the local cloud needs root", hint=f"sudo ./inv {what}")
+
+
+def check_kernel() -> None:
+    """Raise ConfigurationInvalid if the kernel lacks a filesystem that hosts need."""
+    for name in FILESYSTEMS:
+        if name not in _filesystems():
+            _try("modprobe", name)
+        if name not in _filesystems():
+            raise ConfigurationInvalid(f"this kernel has no {name} filesystem", hint=f"modprobe {name}")
+
+
+def missing() -> tuple[str, ...]:
+    """Return the Debian packages that are not installed yet, sorted."""
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:/usr/bin"
+    absent = {package for program, package in PACKAGES.items() if not shutil.which(program, path=path)}
+    if not KEYRING.is_file():
+        absent.add("debian-archive-keyring")
+    return tuple(sorted(absent))
+
+
+def ensure_packages(report: Callable[[str], None]) -> None:
+    """Install what is missing, with apt, saying so.
+
+    Raises ConfigurationInvalid with the command to type where that is impossible or fails.
+    """
+    absent = missing()
+    if not absent:
+        return
+    install = f"apt-get install --no-install-recommends {' '.join(absent)}"
+    if not shutil.which("apt-get"):
+        raise ConfigurationInvalid(f"not installed: {', '.join(absent)}", hint=f"on Debian: {install}")
+    report(f"packages: installing {', '.join(absent)}")
+    quiet = ("env", "DEBIAN_FRONTEND=noninteractive")
+    try:
+        run("apt-get", "update", "-qq", timeout=300)
+        run(*quiet, "apt-get", "install", "-qq", "-y", "--no-install-recommends", *absent, timeout=900)
+    except CommandFailed as error:
+        raise ConfigurationInvalid(
+            f"packages could not be installed: {error.message}", hint=f"apt-get update && {install}"
+        ) from error
+
+
+def _filesystems() -> set[str]:
+    return {line.split()[-1] for line in Path("/proc/filesystems").read_text(encoding="ascii").splitlines()}
+
+
+def _try(*command: str) -> None:
+    """Run what may mend the matter; whether it did is checked by what we came for, not by its status."""
+    try:
+        run(*command)
+    except (CommandFailed, ConfigurationInvalid):
+        return

@@ -1,0 +1,70 @@
+"""The stacks of the smoke test, beside the chain of pipeline.chain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+__all__ = ["CHILD", "NESTED_WORD", "crowd", "nested", "waiting"]
+
+CHILD = "child.yaml"
+NESTED_WORD = "handed down and back"
+
+_CHILD = """
+heat_template_version: 2018-08-31
+parameters:
+  word: {type: string}
+resources:
+  inner:
+    type: OS::Heat::TestResource
+    properties: {value: {get_param: word}}
+outputs:
+  word: {value: {get_attr: [inner, output]}}
+"""
+
+_PARENT = f"""
+heat_template_version: 2018-08-31
+resources:
+  nested:
+    type: {CHILD}
+    properties: {{word: "{NESTED_WORD}"}}
+outputs:
+  word: {{value: {{get_attr: [nested, word]}}}}
+"""
+
+_WAITING = """
+heat_template_version: 2018-08-31
+parameters:
+  timeout: {type: number}
+resources:
+  handle:
+    type: AWS::CloudFormation::WaitConditionHandle
+  condition:
+    type: AWS::CloudFormation::WaitCondition
+    properties: {Handle: {get_resource: handle}, Count: 1, Timeout: {get_param: timeout}}
+outputs:
+  url: {value: {get_resource: handle}}
+  data: {value: {get_attr: [condition, Data]}}
+"""
+
+
+def nested() -> dict[str, Any]:
+    """Return a stack whose only resource is a template that travels with it; output `word` is NESTED_WORD."""
+    return {"template": yaml.safe_load(_PARENT), "files": {CHILD: _CHILD}}
+
+
+def waiting(timeout: float) -> dict[str, Any]:
+    """Return a stack that waits `timeout` seconds for one signal; outputs `url` to signal to, and `data` it got."""
+    return {"template": yaml.safe_load(_WAITING), "parameters": {"timeout": int(timeout)}}
+
+
+def crowd(size: int, seconds: float) -> dict[str, Any]:
+    """Return a stack of `size` resources that need nothing of each other and take `seconds` each."""
+    member: Mapping[str, Any] = {
+        "type": "OS::Heat::TestResource",
+        "properties": {"action_wait_secs": {"create": seconds, "update": 0, "delete": 0}},
+    }
+    resources = {f"member-{number}": member for number in range(size)}
+    return {"template": {"heat_template_version": "2018-08-31", "resources": resources}}

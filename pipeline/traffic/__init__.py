@@ -1,0 +1,8 @@
+"""The pipeline's own canary customers: every stack and every request of theirs is counted."""
+
+from __future__ import annotations
+
+from pipeline.traffic.ledger import Counts, Ledger, RequestCounts, StackCounts, TrafficReport
+from pipeline.traffic.traffic import Traffic, clean
+
+__all__ = ["Counts", "Ledger", "RequestCounts", "StackCounts", "Traffic", "TrafficReport", "clean"]

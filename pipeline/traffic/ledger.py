@@ -1,0 +1,180 @@
+"""The ledger: what became of every stack and of every request, written by many threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipeline.edges.clock import Clock
+
+__all__ = ["Counts", "Ledger", "Line", "RequestCounts", "StackCounts", "TrafficReport"]
+
+_NAMED_FAILURES = 50
+
+
+@dataclass(frozen=True, slots=True)
+class StackCounts:
+    """Stacks: created, updated and deleted well; ended in a FAILED state; never ended in time."""
+
+    completed: int
+    failed: int
+    stuck: int
+
+
+@dataclass(frozen=True, slots=True)
+class RequestCounts:
+    """HTTP requests to Heat: all, those that went wrong, and the longest time in which none succeeded."""
+
+    total: int
+    errors: int
+    longest_gap_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """A snapshot, for people who watch."""
+
+    stacks: StackCounts
+    requests: RequestCounts
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficReport:
+    """What the customers saw from the first request to the last.
+
+    `failures` names the first of them; `revisions` are the (api, engine) pairs that build_info gave, as first seen.
+    """
+
+    stacks: StackCounts
+    requests: RequestCounts
+    failures: tuple[str, ...]
+    revisions: tuple[tuple[str, str], ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether no customer was let down."""
+        return not (self.stacks.failed or self.stacks.stuck or self.requests.errors or self.failures)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as plain values, for a record."""
+        return {
+            **asdict(self),
+            "failures": list(self.failures),
+            "revisions": [{"api": api, "engine": engine} for api, engine in self.revisions],
+        }
+
+
+class Ledger:
+    """Counts of one run of traffic, safe to write from any thread."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._guard = threading.Lock()
+        self._total = self._errors = self._completed = 0
+        self._failed: list[str] = []
+        self._stuck: list[str] = []
+        self._failures: list[str] = []
+        self._revisions: list[tuple[str, str]] = []
+        self._last_success = clock.monotonic()
+        self._longest_gap = 0.0
+        self._closed = False
+
+    def request(self, what: str, error: str) -> None:
+        """Count one request: `what` was asked, and `error` is "" where it went well."""
+        with self._guard:
+            self._total += 1
+            if error:
+                self._errors += 1
+                self._name(f"{what}: {error}")
+            else:
+                self._longest_gap = self._gap()
+                self._last_success = self._clock.monotonic()
+
+    def completed(self) -> None:
+        """Count a stack that went its whole way."""
+        with self._guard:
+            self._completed += 1
+
+    def failed(self, stack: str, status: str, reason: str) -> None:
+        """Count a stack that ended in a failed state, or with outputs it must not have."""
+        with self._guard:
+            self._failed.append(stack)
+            self._name(f"stack {stack}: {status}: {reason}")
+
+    def stuck(self, stack: str, status: str, seconds: float) -> None:
+        """Count a stack that was still in `status` after `seconds`."""
+        with self._guard:
+            self._stuck.append(stack)
+            self._name(f"stack {stack}: still {status} after {seconds:.0f} s")
+
+    def note(self, failure: str) -> None:
+        """Name a failure that is neither a stack's nor a request's."""
+        with self._guard:
+            self._name(failure)
+
+    def revision(self, api: str, engine: str) -> None:
+        """Take note that build_info gave these revisions."""
+        with self._guard:
+            if (api, engine) not in self._revisions:
+                self._revisions.append((api, engine))
+
+    def close(self) -> None:
+        """End the count: time that passes from now on is no gap."""
+        with self._guard:
+            self._longest_gap = self._gap()
+            self._closed = True
+
+    @property
+    def kept(self) -> frozenset[str]:
+        """The stacks that failed or are stuck: they stay for a look."""
+        with self._guard:
+            return frozenset(self._failed + self._stuck)
+
+    def counts(self) -> Counts:
+        """Return the counts as they are now."""
+        with self._guard:
+            return Counts(
+                StackCounts(self._completed, len(self._failed), len(self._stuck)),
+                RequestCounts(self._total, self._errors, round(self._gap(), 3)),
+            )
+
+    def report(self) -> TrafficReport:
+        """Return the whole account as it is now."""
+        counts = self.counts()
+        with self._guard:
+            return TrafficReport(counts.stacks, counts.requests, tuple(self._failures), tuple(self._revisions))
+
+    def _gap(self) -> float:
+        if self._closed:
+            return self._longest_gap
+        return max(self._longest_gap, self._clock.monotonic() - self._last_success)
+
+    def _name(self, failure: str) -> None:
+        if len(self._failures) < _NAMED_FAILURES:
+            self._failures.append(failure)
+
+
+class Line:
+    """One customer's line in the ledger: an observer of its own requests, which knows what it expects."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._expected: frozenset[int] = frozenset()
+
+    def exchanged(self, method: str, url: str, status: int, error: str) -> None:
+        """Count one exchange; see pipeline.edges.sessions.Observer."""
+        if not error and status >= 400 and status not in self._expected:
+            error = f"HTTP {status}"
+        self._ledger.request(f"{method} {url.partition('?')[0]}", error)
+
+    @contextmanager
+    def expecting(self, *statuses: int) -> Iterator[None]:
+        """Count `statuses` as right answers for a while: 404 for a stack that is being deleted."""
+        before, self._expected = self._expected, frozenset(statuses)
+        try:
+            yield
+        finally:
+            self._expected = before

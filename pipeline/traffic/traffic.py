@@ -1,0 +1,123 @@
+"""Traffic: canary customers that work while the region is changed, from the first line to the last."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from types import TracebackType
+
+from pipeline.edges.clock import Clock, wait_until
+from pipeline.edges.heat import Heat
+from pipeline.environment import Traffic as Settings
+from pipeline.errors import Inconclusive
+from pipeline.traffic.customer import Customer, Pinger
+from pipeline.traffic.ledger import Counts, Ledger, Line, TrafficReport
+
+__all__ = ["Traffic", "clean"]
+
+
+class Traffic:
+    """Customers of the region, at work while the context is open.
+
+    `heat_factory` gives Heat as the customers' user; `prefix` starts the names of their stacks. Stacks that fail or
+    get stuck are kept for a look and named in the report; all others are deleted.
+    """
+
+    def __init__(self, heat_factory: Callable[[], Heat], settings: Settings, clock: Clock, *, prefix: str) -> None:
+        self._heat_factory = heat_factory
+        self._settings = settings
+        self._clock = clock
+        self._prefix = f"{prefix}-{secrets.token_hex(3)}"
+        self._ledger = Ledger(clock)
+        self._closing, self._dropped, self._silent = threading.Event(), threading.Event(), threading.Event()
+        self._customers: list[Future[None]] = []
+        self._pinger: Future[None] | None = None
+
+    def __enter__(self) -> Traffic:
+        self._heat = self._heat_factory()
+        pinger = Pinger(self._watched(), self._watched(), self._ledger, self._clock)
+        self._pool = ThreadPoolExecutor(self._settings.clients + 1, thread_name_prefix="traffic")
+        self._pinger = self._pool.submit(pinger.work, self._silent.is_set)
+        for number in range(self._settings.clients):
+            names = _names(f"{self._prefix}-{number}")
+            self._customers.append(self._pool.submit(self._customer().work, names, self._closing.is_set))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop(drain=kind is None)
+
+    def stop(self, *, drain: bool = True) -> None:
+        """Let each customer finish its stack (at most traffic.stack_timeout per action), or drop it; then clean up.
+
+        Stopping twice is stopping once.
+        """
+        if self._pinger is None:
+            return
+        if not drain:
+            self._dropped.set()
+        self._closing.set()
+        try:
+            wait(self._customers)
+        except BaseException:
+            self._dropped.set()
+            raise
+        finally:
+            self._silent.set()
+            self._pool.shutdown()
+            self._ledger.close()
+            pinger, self._pinger = self._pinger, None
+            self._sweep()
+        for worker in (*self._customers, pinger):
+            worker.result()
+
+    def counts(self) -> Counts:
+        """Return the counts as they are now, for progress."""
+        return self._ledger.counts()
+
+    def report(self) -> TrafficReport:
+        """Return the whole account as it is now."""
+        return self._ledger.report()
+
+    def _customer(self) -> Customer:
+        line = Line(self._ledger)
+        heat = self._heat.watched(line)
+        return Customer(heat, line, self._ledger, self._clock, self._settings, self._dropped.is_set)
+
+    def _watched(self) -> Heat:
+        return self._heat.watched(Line(self._ledger))
+
+    def _sweep(self) -> None:
+        try:
+            clean(self._heat, self._prefix, self._clock, keep=self._ledger.kept, timeout=self._settings.stack_timeout)
+        except Inconclusive as error:
+            self._ledger.note(error.message)
+
+
+def clean(
+    heat: Heat, prefix: str, clock: Clock, *, keep: frozenset[str] = frozenset(), timeout: float = 300
+) -> tuple[str, ...]:
+    """Delete the stacks whose names start with `prefix`-, but those in `keep`, and return their names.
+
+    Raises Inconclusive, naming them, where they are not gone after `timeout` seconds; HeatRefused.
+    """
+
+    def left() -> dict[str, str]:
+        found = (stack for stack in heat.list() if stack.name.startswith(f"{prefix}-") and stack.name not in keep)
+        return {stack.name: stack.identity for stack in found}
+
+    doomed = left()
+    for identity in doomed.values():
+        heat.delete(identity)
+    if doomed:
+        names = ", ".join(sorted(doomed))
+        wait_until(lambda: not left(), clock, timeout=timeout, what=f"stacks {names} to be deleted", interval=1)
+    return tuple(sorted(doomed))
+
+
+def _names(start: str) -> Iterator[str]:
+    return (f"{start}-{count}" for count in itertools.count(1))
