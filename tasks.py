@@ -40,10 +40,12 @@ def command(*positional: str, **options: Any) -> Callable[[Callable[..., None]],
                     raise
                 print(f"error: {error}", file=sys.stderr)
                 sys.exit(error.exit_code)
-            except Exception as error:  # noqa: BLE001 (the one place that catches what nobody foresaw)
+            except Exception as error:
                 if DEBUG:
                     raise
-                print(f"internal error: {type(error).__name__}: {error}\n  next: the same with --debug", file=sys.stderr)
+                print(
+                    f"internal error: {type(error).__name__}: {error}\n  next: the same with --debug", file=sys.stderr
+                )
                 sys.exit(1)
             except KeyboardInterrupt:
                 print("interrupted: run the same command again to go on", file=sys.stderr)
@@ -69,7 +71,9 @@ def pipeline() -> Pipeline:
     from pipeline.workspace import Workspace
 
     clock = SystemClock()
-    return Pipeline(Workspace(ROOT, ROOT / ".state"), clock, Progress(Console(), clock))
+    # Where nobody watches, a log's lines are not to be folded at 80 columns.
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    return Pipeline(Workspace(ROOT, ROOT / ".state"), clock, Progress(console, clock))
 
 
 # local: the cloud on this machine

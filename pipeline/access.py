@@ -20,7 +20,7 @@ from pipeline.region import Region, region_of
 from pipeline.site import Site
 from pipeline.workspace import Workspace
 
-__all__ = ["cloud_of", "forget", "open_site", "read_region", "ssh_command", "write_private"]
+__all__ = ["cloud_of", "forget", "identity_url", "open_site", "read_region", "ssh_command", "write_private"]
 
 _STACKS = ("network", "identity", *(role.value for role in Role))
 
@@ -33,6 +33,12 @@ def cloud_of(workspace: Workspace, environment: Environment) -> Heat:
     return connect(environment.cloud, clouds)
 
 
+def identity_url(cloud: Heat) -> str:
+    """Return the URL of the cloud's Keystone, ending in /v3."""
+    root = str(cloud.session.auth.auth_url).rstrip("/").removesuffix("/v3")
+    return f"{root}/v3"
+
+
 def read_region(environment: Environment, cloud: Heat) -> Region:
     """Return the region as its stacks' outputs describe it. Raises ConfigurationInvalid where one is missing."""
     outputs = {}
@@ -40,7 +46,7 @@ def read_region(environment: Environment, cloud: Heat) -> Region:
         found = cloud.find(f"{environment.name}-{name}")
         if found is not None and found.outputs:
             outputs[name] = found.outputs
-    return region_of(environment, outputs, auth_url=cloud.session.auth.auth_url)
+    return region_of(environment, outputs, auth_url=identity_url(cloud))
 
 
 @contextmanager

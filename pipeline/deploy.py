@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.edges.clock import Clock, wait_until
 from pipeline.edges.heat import Event, Heat, Resource, Stack
 from pipeline.errors import Inconclusive, PipelineError, StackFailed
-from pipeline.render import RenderedStack
+from pipeline.render import GIVEN, RenderedStack
 
 __all__ = ["Change", "Launched", "Launcher", "Outputs", "deepest_failure", "launch_all"]
 
@@ -137,9 +137,10 @@ class Launcher:
             self.clock.sleep(self.poll)
 
 
-def launch_all(stacks: Sequence[RenderedStack], launcher: Launcher) -> dict[str, Launched]:
+def launch_all(stacks: Sequence[RenderedStack], launcher: Launcher, given: Mapping[str, str]) -> dict[str, Launched]:
     """Launch `stacks`, each as soon as those it needs are complete; return them by name.
 
+    `given` are the inputs that come from no stack.
     When one fails, those under way are waited for, no other is begun, and the first error is raised.
     """
     by_name = {stack.name: stack for stack in stacks}
@@ -151,7 +152,7 @@ def launch_all(stacks: Sequence[RenderedStack], launcher: Launcher) -> dict[str,
     with ThreadPoolExecutor(max_workers=max(len(stacks), 1), thread_name_prefix="stack") as pool:
         while (order.is_active() and not errors) or running:
             for name in order.get_ready() if not errors else ():
-                outputs = {known: launched.outputs for known, launched in done.items()}
+                outputs = {GIVEN: given, **{known: launched.outputs for known, launched in done.items()}}
                 running[pool.submit(launcher.launch, by_name[name], outputs)] = name
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 name = running.pop(future)

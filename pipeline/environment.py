@@ -108,6 +108,7 @@ class HeatSettings(_Frozen):
     """Settings of the deployed Heat."""
 
     region: Name
+    creates_region: bool
     engine_workers: int = Field(ge=1, le=64)
     api_processes: int = Field(ge=1, le=64)
     api_threads: int = Field(ge=1, le=64)

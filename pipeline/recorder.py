@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 
 from pipeline.edges.clock import Clock
 from pipeline.edges.store import Records, tool_version, who
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigurationInvalid, GateRefused, LockHeld, PipelineError, PreflightUnreachable
 from pipeline.evidence import Operation, Record
 from pipeline.release import Release
 
 __all__ = ["Outcome", "recorded"]
+
+_TOUCHED_NOTHING = {error.exit_code for error in (ConfigurationInvalid, GateRefused, LockHeld, PreflightUnreachable)}
 
 
 @dataclass(slots=True)
@@ -27,28 +29,29 @@ class Outcome:
 def recorded(
     store: Records, clock: Clock, operation: Operation, environment: str, release: Release
 ) -> Iterator[Outcome]:
-    """Save one Record when the body ends: passed as the body says, failed where an error leaves it."""
+    """Save one Record when the body ends: passed as the body says, failed where an error leaves it.
+
+    An error that touched nothing, as a refused gate, says nothing about the release and leaves no record.
+    """
     outcome, started = Outcome(), clock.now()
-    detail, ended_well = "interrupted", False
-    try:
-        yield outcome
-        detail, ended_well = "", True
-    except PipelineError as error:
-        detail = error.message
-        raise
-    finally:
+
+    def save(passed: bool, detail: str) -> None:
+        # A wall clock may be set back while a run goes on.
+        ended = max(started, clock.now())
         store.save(
             Record(
-                operation=operation,
-                environment=environment,
-                release_id=release.id,
-                release_digest=release.digest,
-                passed=ended_well and outcome.passed,
-                counts=outcome.counts,
-                started=started,
-                ended=clock.now(),
-                who=who(),
-                tool_version=tool_version(),
-                detail=detail,
+                operation, environment, release.id, release.digest, passed, outcome.counts, started, ended,
+                who(), tool_version(), detail,
             )
-        )
+        )  # fmt: skip
+
+    try:
+        yield outcome
+    except PipelineError as error:
+        if error.exit_code not in _TOUCHED_NOTHING:
+            save(False, error.message)
+        raise
+    except BaseException as error:
+        save(False, f"ended by {type(error).__name__}")
+        raise
+    save(outcome.passed, "")

@@ -43,7 +43,8 @@ class Region:
 
 
 def region_of(environment: Environment, outputs: Mapping[str, Mapping[str, Any]], *, auth_url: str) -> Region:
-    """Return the region that stack `outputs` ({stack: {key: value}}) describe; `auth_url` is the cloud's Keystone.
+    """Return the region that stack `outputs` ({stack: {key: value}}) describe; `auth_url` is the cloud's
+    Keystone, ending in /v3.
 
     Raises ConfigurationInvalid where a stack or an output is missing: the region is not deployed whole.
     """
@@ -66,9 +67,8 @@ def region_of(environment: Environment, outputs: Mapping[str, Mapping[str, Any]]
 
 
 def _identity(environment: Environment, outputs: Mapping[str, Any], auth_url: str) -> Identity:
-    root = auth_url.rstrip("/").removesuffix("/v3")
     return Identity(
-        auth_url=f"{root}/v3",
+        auth_url=auth_url,
         service_user=outputs["service_user"],
         service_project=outputs["service_project"],
         service_password=SecretStr(outputs["service_password"]),

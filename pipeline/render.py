@@ -20,7 +20,10 @@ import yaml
 from pipeline.environment import Environment, Provider, Role
 from pipeline.errors import ConfigurationInvalid
 
-__all__ = ["RenderedStack", "launch_order", "render", "render_text", "write"]
+__all__ = ["GIVEN", "RenderedStack", "launch_order", "render", "render_text", "write"]
+
+GIVEN = "given"
+"""What stands for a stack among inputs, but is what the pipeline knows: ssh_public_key, identity_url."""
 
 _PROVIDED = ("network", "address", "host")
 
@@ -43,7 +46,7 @@ class RenderedStack:
     @property
     def needs(self) -> frozenset[str]:
         """Names of the stacks whose outputs this one takes."""
-        return frozenset(path[0] for path in self.inputs.values())
+        return frozenset(path[0] for path in self.inputs.values()) - {GIVEN}
 
     def heat_environment(self, parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return Heat's environment: the registry, and `parameters` (as rendered where None)."""
@@ -56,12 +59,12 @@ class RenderedStack:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def render(environment: Environment, templates: Path, *, ssh_public_key: str) -> tuple[RenderedStack, ...]:
+def render(environment: Environment, templates: Path) -> tuple[RenderedStack, ...]:
     """Return the stacks of `environment`, those first that others need.
 
     Raises ConfigurationInvalid naming template and line: an undefined variable, bad YAML, an unknown stack, a cycle.
     """
-    facts = {"environment": environment, "roles": list(Role), "ssh_public_key": ssh_public_key}
+    facts = {"environment": environment, "roles": list(Role)}
     listing = _yaml(render_text(templates, "stacks.yaml.j2", facts), "stacks.yaml.j2")
     registry, files = _provider(templates, environment.provider)
     stacks = []

@@ -91,6 +91,7 @@ def verify(site: Site, release: Release, vhost: str, *, report: Callable[[str], 
     `report` hears a line for each check that does not pass, and for each host. A host that is gone makes its checks
     errors; it is not asked twice. Raises PipelineError where the checks themselves cannot be run.
     """
+    from pipeline.checks.fixtures import Subject
     from pipeline.checks.plugin import Checks
     from pipeline.checks.survey import Survey
     from pipeline.edges.testinfra_backend import GivesUp
@@ -99,7 +100,7 @@ def verify(site: Site, release: Release, vhost: str, *, report: Callable[[str], 
     site = replace(site, remote=GivesUp(site.remote))
     with closing(Survey(site, vhost)) as survey:
         survey.begin()
-        plugin = Checks(site, release, vhost, survey, lambda result: _tell(result, report))
+        plugin = Checks(Subject(site, release, vhost, survey), lambda result: _tell(result, report))
         _run(plugin)
     results = tuple(plugin.results)
     for host, count in Counter(result.host for result in results if result.outcome == "passed").items():
@@ -112,10 +113,8 @@ def _run(plugin: Any) -> None:
     import pytest
 
     arguments = ["-c", str(_HOME / "pytest.ini"), "--rootdir", str(_HOME), "--noconftest", "--disable-plugin-autoload"]
-    arguments += [
-        "--import-mode=importlib",
-        "--assert=plain",
-    ]  # plain: no value of a check's shows that it did not show
+    # Plain asserts: a report shows what a check chose to tell, and no other value.
+    arguments += ["--import-mode=importlib", "--assert=plain", "-p", "pipeline.checks.fixtures"]
     for name in _WITHOUT:
         arguments += ["-p", f"no:{name}"]
     with _own_settings():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from pipeline import commands, environment, evidence
-from pipeline.access import cloud_of, open_site
+from pipeline.access import cloud_of, identity_url, open_site
 from pipeline.deploy import Change, Launcher, launch_all
 from pipeline.edges.clock import Clock
 from pipeline.edges.heat import Event, Heat, connect
@@ -62,8 +62,7 @@ class Pipeline:
 
     def render(self, name: str) -> tuple[RenderedStack, ...]:
         """Return the stacks of an environment, those first that others need. Raises ConfigurationInvalid."""
-        key = generate_key(self.workspace.key(name))
-        return render(self.environment(name), self.workspace.templates, ssh_public_key=key)
+        return render(self.environment(name), self.workspace.templates)
 
     def build(self, reference: str) -> Built:
         """Return the release that `reference` names, built where a plain version was not built yet."""
@@ -116,6 +115,8 @@ class Pipeline:
                 self.clock.sleep(target.traffic.after)
             report = traffic.report()
             outcome.counts.update(_flat(report))
+            for failure in report.failures:
+                self.progress.say(f"customers noticed: {failure}")
             if not report.ok:
                 raise VerificationFailed(
                     f"the rollout ended, but customers noticed: {'; '.join(report.failures[:3])}",
@@ -183,13 +184,17 @@ class Pipeline:
     def _launch(self, target: Environment) -> bool:
         stacks = self.render(target.name)
         cloud = cloud_of(self.workspace, target)
+        given = {
+            "ssh_public_key": generate_key(self.workspace.key(target.name)),
+            "identity_url": identity_url(cloud),
+        }
 
         def heard(stack: str, event: Event) -> None:
             if event.status.endswith(("_FAILED", "_COMPLETE")):
                 self.progress.say(f"{stack}: {event.resource} {event.status} {event.reason}".rstrip()[:160])
 
         with self.progress.stage("stacks"):
-            launched = launch_all(stacks, Launcher(cloud, self.clock, target.deadlines.stack, heard))
+            launched = launch_all(stacks, Launcher(cloud, self.clock, target.deadlines.stack, heard), given)
             for stack in launched.values():
                 self.progress.say(f"{stack.name}: {stack.change}")
         return any(stack.change is not Change.UNCHANGED for stack in launched.values())

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from pipeline.checks.expectation import differences, expect
+from pipeline.checks.expectation import answer, differences, expect
 from pipeline.checks.listening import exposed, role_listens, sockets
+from pipeline.checks.processes import unit_properties
 from pipeline.checks.survey import Survey
 from pipeline.environment import Role
 from pipeline.hostfiles import UNITS, HostFile, release_files, role_files
@@ -22,7 +23,7 @@ _FREE_MIB = 1024  # what installing the next release takes, with room for logs
 
 def check_no_unit_failed(host: Any) -> None:
     """No unit is failed."""
-    failed = host.run("systemctl list-units --failed --plain --no-legend").stdout
+    failed = answer(host, "systemctl list-units --failed --plain --no-legend")
     names = [line.split()[0] for line in failed.splitlines() if line.strip()]
     expect(not names, expected="no failed unit", found=", ".join(names), likely=f"journalctl -u {' -u '.join(names)}")
 
@@ -53,8 +54,8 @@ def check_clock_is_right(target: Host, survey: Survey) -> None:
 
 def check_disk_has_room(host: Any) -> None:
     """There is room to work and to install the next release."""
-    places = "for d in / /opt /var/lib; do df --output=avail,target -B1M $d | tail -n 1; done"
-    lines = [line.split() for line in host.run(places).stdout.splitlines()]
+    places = "df --output=avail,target -B1M / /opt /var/lib"
+    lines = [line.split() for line in answer(host, places).splitlines()[1:]]
     short = sorted({f"{free} MiB on {where}" for free, where in lines if int(free) < _FREE_MIB})
     likely = "old releases in /opt/heat/releases, backups or logs: du -xsh /opt/heat /var/backups /var/log"
     expect(not short, expected=f"{_FREE_MIB} MiB free", found=", ".join(short), likely=likely)
@@ -62,7 +63,7 @@ def check_disk_has_room(host: Any) -> None:
 
 def check_name_is_its_own(host: Any, target: Host, site: Site) -> None:
     """The host is the one that the inventory says answers at its address."""
-    name = host.run("hostname --short").stdout.strip()
+    name = answer(host, "hostname --short").strip()
     expected = f"{site.environment.name}-{target.name}"
     likely = f"another machine answers at {target.address}, or it was renamed"
     expect(name == expected, expected=f"host name {expected}", found=name, likely=likely)
@@ -81,7 +82,7 @@ def check_units_are_enabled_and_active(host: Any, target: Host) -> None:
     """The role's units run, start at boot, and run as their files on disk say."""
     wanted = {"ActiveState": "active", "SubState": "running", "UnitFileState": "enabled", "NeedDaemonReload": "no"}
     for unit in UNITS[target.role]:
-        found = differences(wanted, host.service(unit).systemd_properties)
+        found = differences(wanted, unit_properties(host, unit))
         likely = f"it was stopped, disabled or fails to start: journalctl -u {unit} on {target.name}"
         expect(not found, expected=f"{unit} active, enabled and not changed on disk", found=found, likely=likely)
 
@@ -89,11 +90,10 @@ def check_units_are_enabled_and_active(host: Any, target: Host) -> None:
 def check_files_are_as_rendered(host: Any, target: Host, site: Site, release: Release, vhost: str) -> None:
     """Every file the pipeline writes has the content, mode and owner it renders now. Only digests are compared."""
     files = _files(target, site, release, vhost)
-    answer = host.run(_DESCRIBE % shlex.join(file.path for file in files)).stdout
-    found = {path: rest for path, _, rest in (line.partition(" ") for line in answer.splitlines())}
-    wrong = [
-        f"{file.path} {_how(file, found.get(file.path, ''))}" for file in files if _how(file, found.get(file.path, ""))
-    ]
+    described = answer(host, _DESCRIBE % shlex.join(file.path for file in files))
+    found = {path: rest for path, _, rest in (line.partition(" ") for line in described.splitlines())}
+    told = ((file.path, _how(file, found.get(file.path, ""))) for file in files)
+    wrong = [f"{path} {how}" for path, how in told if how]
     expect(
         not wrong,
         expected=f"{len(files)} files as rendered for {release.id}",
@@ -112,11 +112,8 @@ def check_nothing_unexpected_listens(host: Any, target: Host, site: Site) -> Non
 def check_listens_where_expected(host: Any, target: Host, site: Site) -> None:
     """The role's ports are open on the host's own address."""
     listening = {(one.address, one.port) for one in sockets(host)}
-    missing = [
-        f"{address}:{port}"
-        for address, port in role_listens(target, site.environment)
-        if (address, port) not in listening
-    ]
+    wanted = role_listens(target, site.environment)
+    missing = [f"{address}:{port}" for address, port in wanted if (address, port) not in listening]
     likely = f"{' or '.join(UNITS[target.role])} is down, or bound to another address"
     expect(not missing, expected="its ports open", found=f"closed: {', '.join(missing)}", likely=likely)
 

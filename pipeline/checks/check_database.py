@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pipeline.checks.expectation import expect
+from pipeline.checks.expectation import answer, expect
 from pipeline.environment import Role
 from pipeline.hostfiles import role_files
 from pipeline.inventory import Host
@@ -56,8 +56,4 @@ def check_connections_are_enough(host: Any, target: Host, site: Site) -> None:
 
 def _query(host: Any, query: str) -> list[str]:
     """Return the rows of a query that holds no secret; a server that does not answer fails the check."""
-    result = host.run("mariadb --batch --skip-column-names --execute %s", query)
-    why = result.stderr.strip()
-    expect(result.rc == 0, expected="mariadb to answer", found=why, likely="mariadb is down: journalctl -u mariadb")
-    rows: list[str] = result.stdout.splitlines()
-    return rows
+    return answer(host, "mariadb --batch --skip-column-names --execute %s", query).splitlines()

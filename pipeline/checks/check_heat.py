@@ -6,8 +6,8 @@ import hashlib
 from collections import Counter
 from typing import Any
 
-from pipeline.checks.expectation import differences, expect
-from pipeline.checks.processes import SETTINGS, current_release, process_of, seconds_of
+from pipeline.checks.expectation import answer, differences, expect
+from pipeline.checks.processes import SETTINGS, current_release, process_of, seconds_of, unit_properties
 from pipeline.checks.survey import Survey
 from pipeline.environment import Role
 from pipeline.hostfiles import CURRENT, UNITS
@@ -22,7 +22,7 @@ ROLES = (Role.ENGINE, Role.API)
 def check_units_have_the_right_settings(host: Any, target: Host) -> None:
     """systemd runs Heat as user heat, hardened, and ends it by TERM to its parent."""
     for unit in UNITS[target.role]:
-        found = differences(SETTINGS, host.service(unit).systemd_properties)
+        found = differences(SETTINGS, unit_properties(host, unit))
         expected = " ".join(f"{key}={SETTINGS[key]}" for key in SETTINGS if f"{key}=" in found)
         likely = "a drop-in or an edited unit file: systemctl cat " + unit
         expect(not found, expected=f"{unit} with {expected}", found=found, likely=likely)
@@ -32,7 +32,7 @@ def check_systemd_waits_longer_than_a_drain(host: Any, target: Host, site: Site)
     """systemd kills no unit that still drains: TimeoutStopSec is above graceful_shutdown_timeout."""
     graceful = site.environment.heat.graceful_shutdown_timeout
     for unit in UNITS[target.role]:
-        span = host.service(unit).systemd_properties.get("TimeoutStopUSec", "0s")
+        span = unit_properties(host, unit).get("TimeoutStopUSec", "0s")
         likely = f"a drop-in, or a unit that was not reloaded: systemctl cat {unit}"
         found = f"TimeoutStopSec {span}"
         expect(seconds_of(span) > graceful, expected=f"{unit}: more than {graceful:.0f} s", found=found, likely=likely)
@@ -51,9 +51,8 @@ def check_units_run_the_release(host: Any, target: Host, release: Release) -> No
         process = process_of(host, unit)
         found = f"{process.release} as {process.user}" if process else "no process"
         likely = "it was not restarted since the link moved" if process else f"it is down: journalctl -u {unit}"
-        expect(
-            found == f"{release.id} as heat", expected=f"{unit} from {release.id} as heat", found=found, likely=likely
-        )
+        expected = f"{release.id} as heat"
+        expect(found == expected, expected=f"{unit} from {expected}", found=found, likely=likely)
 
 
 def check_every_worker_is_there(host: Any, target: Host, site: Site) -> None:
@@ -69,7 +68,7 @@ def check_every_worker_is_there(host: Any, target: Host, site: Site) -> None:
 
 def check_release_is_whole(host: Any, release: Release) -> None:
     """The manifest on disk is the release's own, package by package."""
-    found = host.run("sha256sum -- %s", f"{release_dir(release.id)}/manifest.json").stdout[:12]
+    found = answer(host, "sha256sum -- %s", f"{release_dir(release.id)}/manifest.json")[:12]
     expected = hashlib.sha256(release.to_json().encode()).hexdigest()[:12]
     likely = "the installation was changed by hand: remove it while another release runs, and install it again"
     expect(found == expected, expected=f"manifest sha256 {expected}…", found=found, likely=likely)
@@ -77,7 +76,7 @@ def check_release_is_whole(host: Any, release: Release) -> None:
 
 def check_revision_is_the_releases(host: Any, release: Release) -> None:
     """heat_revision in the configuration in use is the release's id, so that build_info proves it."""
-    found = host.run("sed -n 's/^heat_revision *= *//p' %s", f"{CURRENT}/etc/heat.conf").stdout.strip()
+    found = answer(host, "sed -n 's/^heat_revision *= *//p' %s", f"{CURRENT}/etc/heat.conf").strip()
     likely = "heat.conf was edited, or `current` names another release"
     expect(found == release.id, expected=f"heat_revision = {release.id}", found=found, likely=likely)
 

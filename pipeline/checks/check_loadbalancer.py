@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.checks.check_api import HEALTH
-from pipeline.checks.expectation import expect
+from pipeline.checks.expectation import answer, expect
 from pipeline.checks.survey import Survey
 from pipeline.environment import Role
 from pipeline.inventory import Host
@@ -35,16 +35,15 @@ def check_every_backend_is_up(survey: Survey, site: Site) -> None:
     states = {f"{one.backend}/{one.name}": one.status for one in survey.servers()}
     wrong = {name: states.get(name, "absent") for name in wanted | set(states) if states.get(name) != "UP"}
     wrong |= dict.fromkeys(set(states) - wanted, "unknown")
-    cause = _CAUSES.get(
-        next(iter(wrong.values()), "").split(" ")[0], "haproxy was not reloaded since the hosts changed"
-    )
+    first = next(iter(sorted(wrong.values())), "").split(" ")[0]
+    cause = _CAUSES.get(first, "haproxy was not reloaded since the hosts changed")
     found = ", ".join(f"{name} {status}" for name, status in sorted(wrong.items()))
     expect(not wrong, expected=f"{len(wanted)} servers UP", found=found, likely=cause)
 
 
 def check_runtime_socket_is_roots(host: Any) -> None:
     """Only root may command HAProxy."""
-    found = host.run("stat -c '%a %U' /run/haproxy/admin.sock").stdout.strip()
+    found = answer(host, "stat -c '%a %U' /run/haproxy/admin.sock").strip()
     likely = "haproxy is down, or runs with another configuration than the pipeline's"
     expect(found == "600 root", expected="/run/haproxy/admin.sock 600 root", found=found, likely=likely)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 
+from pipeline.checks.expectation import answer
 from pipeline.environment import Environment, Role
 from pipeline.inventory import Host
 
@@ -31,7 +32,7 @@ class Socket:
 
 def sockets(host: Any) -> tuple[Socket, ...]:
     """Return the sockets that listen on testinfra's `host`."""
-    return parse(host.run("ss --no-header --listening --tcp --udp --numeric --processes").stdout)
+    return parse(answer(host, "ss --no-header --listening --tcp --udp --numeric --processes"))
 
 
 def parse(listing: str) -> tuple[Socket, ...]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.checks.expectation import answer
 from pipeline.hostfiles import CURRENT
 
-__all__ = ["SETTINGS", "Process", "current_release", "process_of", "seconds_of"]
+__all__ = ["SETTINGS", "Process", "current_release", "process_of", "seconds_of", "unit_properties"]
 
 SETTINGS = {
     "User": "heat",
@@ -25,17 +27,7 @@ SETTINGS = {
 }
 """How systemd runs a unit of Heat, in its own words. Not root, hardened, and TERM to the parent only."""
 
-_UNITS = {
-    "us": 1e-6,
-    "ms": 1e-3,
-    "s": 1,
-    "min": 60,
-    "h": 3600,
-    "d": 86400,
-    "w": 604800,
-    "month": 2629800,
-    "y": 31557600,
-}
+_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +39,12 @@ class Process:
     children: int
 
 
+def unit_properties(host: Any, unit: str) -> Mapping[str, str]:
+    """Return what systemd on `host` says of `unit`; one that does not exist is inactive."""
+    lines = answer(host, "systemctl show -- %s", f"{unit}.service").splitlines()
+    return {key: value for key, _, value in (line.partition("=") for line in lines)}
+
+
 def current_release(host: Any) -> str:
     """Return the id of the release that the link `current` names, "" where there is no link."""
     name: str = host.run('basename -- "$(readlink %s)"', CURRENT).stdout.strip()
@@ -55,7 +53,7 @@ def current_release(host: Any) -> str:
 
 def process_of(host: Any, unit: str) -> Process | None:
     """Return the main process of `unit`, None where it does not run."""
-    pid = host.service(unit).systemd_properties.get("MainPID", "0")
+    pid = unit_properties(host, unit)["MainPID"]
     if pid == "0":
         return None
     answer = host.run(
@@ -65,7 +63,7 @@ def process_of(host: Any, unit: str) -> Process | None:
 
 
 def seconds_of(span: str) -> float:
-    """Return a time span as systemd prints it ("2min 30s", "infinity") in seconds. Raises ValueError for another text."""
+    """Return a time span as systemd prints it ("2min 30s", "infinity") in seconds. Raises ValueError for others."""
     if span == "infinity":
         return float("inf")
     parts = [re.fullmatch(r"([\d.]+)([a-z]+)", word) for word in span.split()]

@@ -14,7 +14,7 @@ Outcome = Literal["passed", "failed", "error"]
 class CheckResult:
     """One check of one host. An "error" is a check that could not be made, for example of a host that is gone.
 
-    `seconds` is its own time; `message` tells what was expected, what was found and the likely cause, "" where it passed.
+    `seconds` is its own time; `message` tells what was expected, what was found and the likely cause ("" if it passed).
     """
 
     name: str

@@ -20,7 +20,7 @@ from pipeline.hostfiles import CURRENT
 from pipeline.inventory import Host
 from pipeline.site import Site
 
-__all__ = ["ApiAnswers", "BrokerFacts", "Survey"]
+__all__ = ["ApiAnswers", "BrokerFacts", "Survey", "broker_facts", "revisions"]
 
 T = TypeVar("T")
 
@@ -129,8 +129,8 @@ class Survey:
         script = "\n".join([commands.ask_api(url, session.get_token()), "echo"] * asks)
         result = self._site.remote.run(host, script, timeout=30 * asks + 30, check=False)
         lines = [line for line in result.stdout.splitlines() if line]
-        answers = [answer for line in lines if (answer := _revisions(line)) is not None]
-        refusals = {line[:160] for line in lines if _revisions(line) is None} | set(result.stderr.splitlines())
+        answers = [answer for line in lines if (answer := revisions(line)) is not None]
+        refusals = {line[:160] for line in lines if revisions(line) is None} | set(result.stderr.splitlines())
         apis, engines = frozenset(api for api, _ in answers), frozenset(engine for _, engine in answers)
         return ApiAnswers(apis, engines, tuple(sorted(refusals)))
 
@@ -138,10 +138,11 @@ class Survey:
         host = self._site.region.inventory.one(Role.MESSAGING)
         answer = self._site.remote.run(host, _broker_script(self._vhost), timeout=120).stdout
         parts = dict(re.findall(r"^== (\w+)\n(.*?)(?=^== |\Z)", answer, flags=re.MULTILINE | re.DOTALL))
-        return _broker_facts(json.loads(parts["definitions"]), json.loads(parts["queues"]), parts, self._vhost)
+        return broker_facts(json.loads(parts["definitions"]), json.loads(parts["queues"]), parts["alarm"], self._vhost)
 
 
-def _revisions(line: str) -> tuple[str, str] | None:
+def revisions(line: str) -> tuple[str, str] | None:
+    """Return the revisions of API and engine in an answer to build_info, None where it is another answer."""
     try:
         found = json.loads(line)
         return found["api"]["revision"], found["engine"]["revision"]
@@ -170,7 +171,8 @@ for name in definitions queues alarm; do
 done"""
 
 
-def _broker_facts(definitions: Any, queues: Any, parts: Mapping[str, str], vhost: str) -> BrokerFacts:
+def broker_facts(definitions: Any, queues: Any, alarm: str, vhost: str) -> BrokerFacts:
+    """Return what `rabbitmqctl export_definitions` and `list_queues` tell of `vhost`; password hashes are left out."""
     permissions = [
         f"configure {one['configure']!r}, write {one['write']!r}, read {one['read']!r}"
         for one in definitions["permissions"]
@@ -183,5 +185,5 @@ def _broker_facts(definitions: Any, queues: Any, parts: Mapping[str, str], vhost
         permissions=tuple(permissions),
         queues={one["name"]: Queue(one["name"], one["messages_ready"], one["consumers"]) for one in queues},
         expiring=tuple(policy["name"] for policy in policies if "message-ttl" in policy["definition"]),
-        alarm=" ".join(parts["alarm"].split()),
+        alarm=" ".join(alarm.split()),
     )

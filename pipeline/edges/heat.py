@@ -209,8 +209,10 @@ def _translated(doing: str) -> Iterator[None]:
         ) from error
     except (ksa_exceptions.ConnectFailure, ksa_exceptions.ConnectTimeout) as error:
         silent = isinstance(error, ksa_exceptions.ConnectTimeout)
+        address = _address(str(error))
+        asked = doing if address in doing else f"{doing}: {address}"
         raise HeatRefused(
-            f"{doing}: {_address(str(error))}: {'no answer in time' if silent else root_cause(error)}",
+            f"{asked}: {'no answer in time' if silent else root_cause(error)}",
             timed_out=silent,
             hint="inv local.status, or look at the cloud's endpoints",
         ) from error

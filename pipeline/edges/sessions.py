@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,7 +31,7 @@ class _WatchedRequests(requests.Session):
     are left out: they buy tokens, and are not the service that is watched.
     """
 
-    def __init__(self, observer: Observer, identity: str) -> None:
+    def __init__(self, observer: Observer, identity: re.Pattern[str]) -> None:
         super().__init__()
         self._observer = observer
         self._identity = identity
@@ -51,7 +52,7 @@ class _WatchedRequests(requests.Session):
             raise
 
     def _tell(self, method: str, url: str, status: int, error: str) -> None:
-        if not url.startswith(self._identity):
+        if not self._identity.fullmatch(url):
             self._observer.exchanged(method, url, status, error)
 
 
@@ -83,14 +84,19 @@ def session_of(
 
 def watched(session: Session, observer: Observer) -> Session:
     """Return a session of the same user, sharing its token, with connections of its own that tell `observer`."""
-    identity = str(getattr(session.auth, "auth_url", "") or "").removesuffix("/").removesuffix("/v3")
     return Session(
         auth=session.auth,
         verify=session.verify,
         cert=session.cert,
         timeout=session.timeout,
-        session=_WatchedRequests(observer, identity or "no identity"),
+        session=_WatchedRequests(observer, _identity_of(session)),
     )
+
+
+def _identity_of(session: Session) -> re.Pattern[str]:
+    """Return a pattern of identity's addresses: Heat's may begin alike, http://cloud:8004 or http://cloud/heat."""
+    url = str(getattr(session.auth, "auth_url", None) or "no identity")
+    return re.compile(re.escape(url.rstrip("/").removesuffix("/v3")) + r"(/|/v3(/.*)?)?")
 
 
 def root_cause(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from pipeline.edges.ssh import Remote, Result
 from pipeline.errors import HostKeyRefused, HostUnreachable
 from pipeline.inventory import Host
 
-__all__ = ["GivesUp", "RemoteBackend", "testinfra_host"]
+__all__ = ["GivesUp", "RemoteBackend", "connected"]
 
 _TIMEOUT = 60
 
@@ -43,8 +43,8 @@ class GivesUp:
 
     def run(self, host: Host, script: str, *, timeout: float = 300, check: bool = True, root: bool = True) -> Result:
         """Run `script` on `host`; see Remote.run."""
-        if host.name in self._lost:
-            raise self._lost[host.name]
+        if lost := self._lost.get(host.name):
+            raise type(lost)(lost.message, hint=lost.hint)  # a new one: an old one's traceback would grow each time
         try:
             return self._remote.run(host, script, timeout=timeout, check=check, root=root)
         except (HostUnreachable, HostKeyRefused) as error:
@@ -60,7 +60,7 @@ class GivesUp:
         self._remote.close()
 
 
-def testinfra_host(remote: Remote, target: Host) -> Any:
+def connected(remote: Remote, target: Host) -> Any:
     """Return `target` as testinfra sees a host: what checks take as their fixture `host`."""
     backend = RemoteBackend(remote, target)
     host = TestinfraHost(backend)

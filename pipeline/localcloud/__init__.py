@@ -1,4 +1,4 @@
-"""The local cloud: one machine that behaves as a small OpenStack, so that everything the pipeline does is done for real.
+"""The local cloud: one machine that behaves as a small OpenStack, so that all the pipeline does is done for real.
 
 cloud = up(directory, report=print)      a real Keystone, a real Heat, a network for hosts
 status(directory), logs(directory, name)

@@ -25,8 +25,8 @@ def directory(kind: str) -> Path:
 def locked(name: str, *, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold the lock `name` of this machine; the kernel lets it go when the holder dies.
 
-    `on_wait` is called once if someone else has it. Lock files live in the cache so that a cloud's own directory can be removed
-    while its lock is held.
+    `on_wait` is called once if someone else has it. Lock files live in the cache so that a cloud's own directory
+    can be removed while its lock is held.
     """
     with (directory("locks") / name).open("a") as file:
         try:

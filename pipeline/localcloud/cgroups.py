@@ -1,8 +1,8 @@
 """Control groups as the record of what runs: every process of a cloud is born in a group named after it.
 
 The kernel keeps this record, so it is right even if we are killed between any two lines, a pid used again is never
-taken for ours, and what a process leaves behind is found with it. A group of groups belongs to a cloud, each group in it
-to one service or host.
+taken for ours, and what a process leaves behind is found with it. A group of groups belongs to a cloud, each group
+in it to one service or host.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ __all__ = ["Cgroups", "find"]
 class Cgroups:
     """The groups of one cloud.
 
-    `roots` are the cloud's directories in the hierarchies: first cgroup v2's, then, where the machine has it, systemd's own v1
-    hierarchy, in which the systemd of a host would otherwise meet the other hosts.
+    `roots` are the cloud's directories in the hierarchies: first cgroup v2's, then, where the machine has it,
+    systemd's own v1 hierarchy, in which the systemd of a host would otherwise meet the other hosts.
     """
 
     roots: tuple[Path, ...]
@@ -38,13 +38,20 @@ class Cgroups:
         """Return the groups there are, sorted."""
         return tuple(sorted({path.name for root in self.roots for path in _children(root)}))
 
+    def populated(self, name: str) -> bool:
+        """Return whether a process is in group `name` or in a group inside it; the kernel answers for all at once."""
+        return "populated 1" in _text(self.roots[0] / name / "cgroup.events")
+
     def pids(self, name: str) -> tuple[int, ...]:
-        """Return the processes of group `name` and of the groups inside it, oldest first."""
+        """Return the processes of group `name` and of the groups inside it, sorted.
+
+        One that moves from group to group meanwhile may be missed: to know if there is any, ask `populated`.
+        """
         found = {
             int(pid)
             for root in self.roots
             for group in (root / name, *_tree(root / name))
-            for pid in _lines(group / "cgroup.procs")
+            for pid in _text(group / "cgroup.procs").split()
         }
         return tuple(sorted(found))
 
@@ -53,7 +60,7 @@ class Cgroups:
         for pid in self.pids(name):
             _signal(pid, signal.SIGTERM)
         deadline = clock.monotonic() + grace
-        while self.pids(name) and clock.monotonic() < deadline:
+        while self.populated(name) and clock.monotonic() < deadline:
             clock.sleep(0.02)
         self.kill(name, clock)
 
@@ -66,7 +73,7 @@ class Cgroups:
         def gone() -> bool:
             for pid in self.pids(name):
                 _signal(pid, signal.SIGKILL)
-            return not self.pids(name)
+            return not self.populated(name)
 
         wait_until(gone, clock, timeout=15, interval=0.02, what=f"the processes of {name} to end")
         for root in self.roots:
@@ -103,7 +110,7 @@ def find(cloud_name: str) -> Cgroups:
 def _children(directory: Path) -> tuple[Path, ...]:
     try:
         return tuple(path for path in directory.iterdir() if path.is_dir())
-    except (FileNotFoundError, OSError):
+    except OSError:  # not there, or gone as we looked
         return ()
 
 
@@ -112,11 +119,11 @@ def _tree(directory: Path) -> tuple[Path, ...]:
     return tuple(found for child in _children(directory) for found in (*_tree(child), child))
 
 
-def _lines(path: Path) -> tuple[str, ...]:
+def _text(path: Path) -> str:
     try:
-        return tuple(path.read_text(encoding="ascii").split())
-    except OSError:  # the group went away as we looked
-        return ()
+        return path.read_text(encoding="ascii")
+    except OSError:  # the group is not there, or went away as we looked
+        return ""
 
 
 def _signal(pid: int, number: signal.Signals) -> None:

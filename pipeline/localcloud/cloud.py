@@ -147,7 +147,8 @@ def save(cloud: LocalCloud) -> None:
 def load(directory: Path) -> LocalCloud | None:
     """Return the cloud recorded in `directory`, or None if there is none.
 
-    Raises ConfigurationInvalid if the record cannot be understood, or the directory was moved since: names follow from its path.
+    Raises ConfigurationInvalid if the record cannot be understood, or the directory was moved since: names follow
+    from its path.
     """
     path = directory / RECORD
     if not path.is_file():

@@ -149,7 +149,8 @@ def _heat_conf(cloud: LocalCloud) -> Path:
 def _answers(url: str, headers: Mapping[str, str] | None = None) -> bool:
     """Return whether `url`, of one of our own services, answers with success within two seconds."""
     try:
-        with urlopen(Request(url, headers=dict(headers or {})), timeout=2) as response:  # noqa: S310 (our own http URLs)
+        request = Request(url, headers=dict(headers or {}))  # noqa: S310 (one of our own http URLs)
+        with urlopen(request, timeout=2) as response:  # noqa: S310 (the same)
             return bool(response.status < 300)
     except (URLError, OSError):
         return False

@@ -44,7 +44,8 @@ def prepare(cloud: LocalCloud, groups: Cgroups, clock: Clock) -> None:
     try:
         enter = [str(path) for path in groups.make(INSTALL)]
         run(
-            "sh", "-c", ENTER, "sh", *enter, "--", "mariadb-install-db", "--no-defaults", "--user=root", f"--datadir={unfinished}", *OPTIONS,
+            "sh", "-c", ENTER, "sh", *enter, "--",
+            "mariadb-install-db", "--no-defaults", "--user=root", f"--datadir={unfinished}", *OPTIONS,
             "--auth-root-authentication-method=socket", "--skip-test-db", "--skip-name-resolve",
         )  # fmt: skip
     except CommandFailed as error:

@@ -1,7 +1,7 @@
 """Hosts: a Debian that boots systemd in a container of its own, from the shared image.
 
-What is kept of a host is its directory, STATE/machines/NAME: machine.json (written first, so that whatever was half-made is
-found), the seed that cloud-init reads, and all that the host wrote. Whether it runs is asked of the kernel.
+What is kept of a host is its directory, STATE/machines/NAME: machine.json (written first, so that whatever was
+half-made is found), the seed that cloud-init reads, and all that the host wrote. Whether it runs, the kernel knows.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ __all__ = ["Host", "Hosts", "group"]
 
 RECORD = "machine.json"
 SEED = "var/lib/cloud/seed/nocloud"
+# What systemd does for a unit: 133 is how nspawn, told to keep its unit, asks to be started again for a reboot.
+_BOOT_AGAIN = 'status=133; while [ "$status" -eq 133 ]; do "$@"; status=$?; done; exit "$status"'
 PROPAGATE = Path("/run/systemd/nspawn/propagate")
 
 
@@ -76,7 +78,7 @@ class Hosts:
             {"SYSTEMD_NSPAWN_LOCK": "0"},
         )
         wait_until(
-            lambda: self.pids(host.name),
+            lambda: self.running(host.name),
             self.clock,
             timeout=10,
             interval=0.02,
@@ -89,6 +91,10 @@ class Hosts:
         self._power_off(name)
         self._clear(name)
         (self.cloud.logs / f"{name}.log").unlink(missing_ok=True)
+
+    def running(self, name: str) -> bool:
+        """Return whether host `name` is on."""
+        return self.groups.populated(group(name))
 
     def pids(self, name: str) -> tuple[int, ...]:
         """Return the processes of host `name`, its supervisor first; none if it is off."""
@@ -122,7 +128,7 @@ class Hosts:
 
 def _nspawn(cloud: LocalCloud, host: Host, root: Path, namespace: str) -> tuple[str, ...]:
     return (
-        "systemd-nspawn", "--quiet", "--boot", f"--directory={root}",
+        "sh", "-c", _BOOT_AGAIN, host.name, "systemd-nspawn", "--quiet", "--boot", f"--directory={root}",
         f"--machine={cloud.name}-{host.name}", f"--hostname={host.name}",
         f"--network-namespace-path={network.NAMESPACES / namespace}",
         "--register=no", "--keep-unit", "--console=pipe",

@@ -1,7 +1,7 @@
 """A local cloud comes up, is looked at, goes down.
 
-Every step asks what is there before it does anything, so that `up` after a kill goes on where things stood, and `down` needs no
-record to be complete: all that a cloud makes carries its name.
+Every step asks what is there before it does anything, so that `up` after a kill goes on where things stood, and
+`down` needs no record to be complete: all that a cloud makes carries its name.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ Report = Callable[[str], None]
 def up(directory: Path, *, report: Report, clock: Clock | None = None) -> LocalCloud:
     """Have a running local cloud with its state in `directory`, and return its record.
 
-    What runs already is left running. Raises ConfigurationInvalid if the machine lacks something that cannot be installed,
-    or a port is taken; other PipelineErrors if a service does not come up.
+    What runs already is left running. Raises ConfigurationInvalid if the machine lacks something that cannot be
+    installed, or a port is taken; other PipelineErrors if a service does not come up.
     """
     clock = clock or SystemClock()
     check_root("local.up")

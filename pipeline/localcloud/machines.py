@@ -1,4 +1,4 @@
-"""The machines service: what Nova is to a large cloud, this is to the local one. Heat's resource plugin is its customer.
+"""The machines service: what Nova is to a large cloud, this is to the local one. Heat's plugin is its customer.
 
     GET /network                      {cidr, gateway}
     GET, POST /machines               {id, name, address?, user_data?} -> 201 {id, name, address, state}
@@ -96,7 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._reply(400, {"error": "the body must be a JSON object of at most 4 MiB"})
         return self._reply(*answer(self.server.registry, self.command, urlsplit(self.path).path, body))
 
-    do_GET = do_POST = do_DELETE = _serve  # noqa: N815 (the library's names)
+    do_GET = do_POST = do_DELETE = _serve
 
     def _reply(self, status: int, document: Any) -> None:
         content = b"" if document is None else json.dumps(document).encode()

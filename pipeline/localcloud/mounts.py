@@ -38,7 +38,7 @@ def overlay(image: Path, directory: Path) -> Path:
 
 
 def check_overlay(image: Path, directory: Path) -> None:
-    """Raise ConfigurationInvalid if no overlay can be mounted in `directory`, whose filesystem then cannot hold hosts."""
+    """Raise ConfigurationInvalid if no overlay can be mounted in `directory`: then its filesystem cannot hold hosts."""
     try:
         overlay(image, directory)
     except CommandFailed as error:

@@ -1,6 +1,6 @@
 """The cloud's network: a bridge in a network namespace of its own, and one namespace for each host.
 
-The bridge does not stand in the machine's own namespace because there, on a machine with Docker, the firewall of the machine
+The bridge does not stand in the machine's own namespace because there, on a machine with Docker, the machine's firewall
 would also judge frames between two hosts. The machine has one leg in the network, with the gateway's address.
 """
 
@@ -75,7 +75,9 @@ def connect(cloud: LocalCloud, host: str, address: IPv4Address) -> str:
         "link set lo up",
         f"address add {address}/{cloud.network.prefixlen} dev eth0",
         "link set eth0 up",
-        f"route add default via {cloud.gateway}",
+        # Nothing is behind the gateway: said at once, no program on a host waits for an answer that cannot come, and
+        # none gets out by way of a machine that forwards packets.
+        "route add unreachable default",
         namespace=name,
     )
     return name

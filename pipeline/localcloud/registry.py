@@ -18,6 +18,8 @@ __all__ = ["Conflict", "Invalid", "NotFound", "Registry"]
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
+INOTIFY_PER_HOST = 7  # counted on a host that booted
 POOL = range(10, 250)  # of the /24: the first are the machine's own, the last are left free
 
 
@@ -62,6 +64,7 @@ class Registry:
         _check_name(name)
         _check_id(identity)
         with self._working_on(name):
+            self._check_room()
             if any(name == host.name or identity == host.id for host in self.hosts.all()):
                 raise Conflict(f"there is a machine called {name!r}: delete it, or take another name")
             with self._claimed(name, address) as chosen:
@@ -97,7 +100,7 @@ class Registry:
         failures = []
         for host in self.hosts.all():
             try:
-                if not self.hosts.pids(host.name):
+                if not self.hosts.running(host.name):
                     self.hosts.boot(host)
             except (PipelineError, OSError) as error:
                 failures.append(f"{host.name}: {error}")
@@ -134,6 +137,12 @@ class Registry:
         cloud = self.hosts.cloud
         return {"cidr": cloud.subnet, "gateway": cloud.gateway}
 
+    def _check_room(self) -> None:
+        """Refuse a host that the kernel has no inotify instances for: it would boot degraded, and not say why."""
+        limit = int(INOTIFY.read_text(encoding="ascii"))
+        if (len(self.hosts.all()) + 1) * INOTIFY_PER_HOST > limit:
+            raise Conflict(f"fs.inotify.max_user_instances={limit} allows no more hosts: raise it with sysctl -w")
+
     def _find(self, identity: str) -> Host:
         for host in self.hosts.all():
             if host.id == identity:
@@ -141,7 +150,7 @@ class Registry:
         raise NotFound(f"there is no machine {identity!r}")
 
     def _view(self, host: Host) -> dict[str, str]:
-        state = "running" if self.hosts.pids(host.name) else "stopped"
+        state = "running" if self.hosts.running(host.name) else "stopped"
         return {"id": host.id, "name": host.name, "address": host.address, "state": state}
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""Long-running processes: started in a group of their own, found again by it, restarted when what they are made of changed."""
+"""Long-running processes: started in a group of their own, found again by it, restarted when their making changed."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Service:
     """One service: the `command` that is it, the files it is `made_of`, how to ask if it is `healthy`.
 
     `url` is for people. A change of the command or of a file means a restart at the next `ensure`. `listens` are the
-    (address, port) pairs it needs; `before` is run before each start; `grace` and `deadline` are seconds it may take to end and
-    to become healthy.
+    (address, port) pairs it needs; `before` is run before each start; `grace` and `deadline` are the seconds it may
+    take to end and to become healthy.
     """
 
     name: str
@@ -56,9 +56,9 @@ class Service:
 def ensure(service: Service, groups: Cgroups, logs: Path, clock: Clock) -> bool:
     """Have `service` running and healthy; return True if it had to be started.
 
-    One that was started a moment ago, by a run that was killed then, is waited for: ended halfway through a migration it
-    would leave half a schema. Raises ConfigurationInvalid if a port is taken, other PipelineErrors with the end of its log if
-    it does not become healthy.
+    One that was started a moment ago, by a run that was killed then, is waited for: ended halfway through a
+    migration it would leave half a schema. Raises ConfigurationInvalid if a port is taken, other PipelineErrors with
+    the end of its log if it does not become healthy.
     """
     log = logs / f"{service.name}.log"
     if running(service, groups) and _comes_up(service, groups, clock):
@@ -68,7 +68,7 @@ def ensure(service: Service, groups: Cgroups, logs: Path, clock: Clock) -> bool:
     service.before()
     launch(service.name, service.command, groups, log, {**service.environment, DIGEST: service.digest()})
     if not _comes_up(service, groups, clock):
-        ended = not groups.pids(service.name)
+        ended = not groups.populated(service.name)
         kind = PipelineError if ended else Inconclusive
         why = "ended by itself" if ended else f"did not answer within {service.deadline:.0f} s"
         raise kind(f"{service.name} {why}; the end of its log:\n{tail(log)}", hint=f"less {log}")
@@ -106,7 +106,7 @@ def _comes_up(service: Service, groups: Cgroups, clock: Clock) -> bool:
     while not service.healthy():
         passed = clock.monotonic() - started
         # The process needs a moment to appear in its group; from then on it must stay in it.
-        if passed > service.deadline or (passed > 3 and not groups.pids(service.name)):
+        if passed > service.deadline or (passed > 3 and not groups.populated(service.name)):
             return False
         clock.sleep(0.05)
     return True
@@ -129,7 +129,7 @@ def _check_ports(service: Service) -> None:
 
 
 def _clean(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return what a service may inherit: where programs are, and the language. Credentials of the caller are not its."""
+    """Return what a service may inherit: where programs are, and the language; no credentials of the caller."""
     return {name: environment[name] for name in ("PATH", "HOME", "LANG", "TZ") if name in environment}
 
 

@@ -80,4 +80,5 @@ def logs(directory: Path, name: str) -> Path:
 
 def _host(hosts: Hosts, name: str, address: str) -> HostStatus:
     pids = hosts.pids(name)
-    return HostStatus(name, address, pids[0] if pids else None, "running" if pids else "stopped")
+    state = "running" if hosts.running(name) else "stopped"
+    return HostStatus(name, address, pids[0] if pids else None, state)

@@ -1,7 +1,7 @@
-"""Directories that the machine's tools make on first use, such as /run/netns: removed again, but only if we caused them.
+"""Directories that the machine's tools make on first use, such as /run/netns: removed again if we caused them.
 
-Which were made because of us is noted, before they are, in a file that all clouds of this machine share; the boot's id in it tells
-a note of an earlier boot from one that still holds.
+Which were made because of us is noted, before they are, in a file that all clouds of this machine share; the boot's id
+in it tells a note of an earlier boot from one that still holds.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ def of_signal(status: int, *, where: str, catalog: str, timed_out: bool = False)
         )
     if status in (400, 401, 403):
         return (
-            "the signature was refused: clocks that differ, a proxy that rewrites host or path, or [ec2authtoken] "
-            "naming another Keystone than the engines use"
+            "the signature was refused: clocks that differ, a proxy that rewrites host or path, or [ec2authtoken] of "
+            "heat-api-cfn, with another Keystone than the engines use or (from Heat 27 on) a user it does not know"
         )
     return f"something else than heat-api-cfn answers at {where}{elsewhere}: see heat_waitcondition_server_url"

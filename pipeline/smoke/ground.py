@@ -103,14 +103,18 @@ class Ground:
         if isinstance(end, Stack):
             raise self._failed(end)
 
-    def mine(self) -> dict[str, str]:
-        """Return this run's stacks that are still there, and those of killed runs: name → identity."""
+    def release(self, identity: str) -> None:
+        """Start to delete a stack that served its purpose; the clean-up at the end waits for it."""
+        self.heat.delete(identity)
+
+    def mine(self) -> tuple[Stack, ...]:
+        """Return this run's stacks that are still there, and those of killed runs."""
         now = self.clock.now()
-        return {
-            stack.name: stack.identity
+        return tuple(
+            stack
             for stack in self.heat.list()
             if stack.name.startswith(self._run) or left_by_a_killed_run(stack.name, now)
-        }
+        )
 
     def _wait(self, look: Callable[[], Any], identity: str, action: str) -> Any:
         try:

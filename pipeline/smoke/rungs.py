@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Set
+from collections.abc import Callable, Iterable, Set
 from urllib.parse import urlsplit
 
 from pipeline import chain
 from pipeline.edges.clock import wait_until
 from pipeline.edges.heat import HeatRefused
+from pipeline.edges.sessions import root_cause
 from pipeline.errors import Inconclusive
 from pipeline.smoke import causes, templates
 from pipeline.smoke.ground import Ground, RungFailed, RungSkipped
@@ -31,8 +32,8 @@ __all__ = [
 
 _QUICK = 15  # seconds for what needs no engine
 _SIGNAL = 30  # seconds for a signal, which an engine must take
-_CROWD = 12
-_CROWD_SECONDS = 3
+_CROWD = 8
+_CROWD_SECONDS = 2
 
 
 def orchestration(ground: Ground) -> str:
@@ -102,6 +103,7 @@ def nested(ground: Ground) -> str:
     inner = [found.name for found in ground.heat.resources(stack.identity) if found.depth > 0]
     if inner != ["inner"]:
         raise RungFailed(f"resources of the nested stack are {inner}", "engines cannot read each other's stacks")
+    ground.release(stack.identity)
     return "a value went down to the nested stack and came back"
 
 
@@ -123,6 +125,7 @@ def wait_condition(ground: Ground) -> str:
     data = json.loads(ground.settled(identity, "CREATE").outputs.get("data") or "{}")
     if data != {"smoke": "signalled"}:
         raise RungFailed(f"the wait condition holds {data}", "another signal came first, or the metadata was lost")
+    ground.release(identity)
     return "signalled, complete, and the data arrived"
 
 
@@ -138,15 +141,20 @@ def engines(ground: Ground) -> str:
 def clean(ground: Ground) -> str:
     """Nothing of this run is left, nor of runs that were killed."""
     doomed = ground.mine()
-    for identity in doomed.values():
-        ground.heat.delete(identity)
-    what = f"stacks {', '.join(sorted(doomed))} to be deleted"
+    for stack in doomed:
+        if stack.status != "DELETE_IN_PROGRESS":
+            ground.release(stack.identity)
+    what = f"stacks {_names(doomed)} to be deleted"
     try:
-        wait_until(lambda: not ground.mine(), ground.clock, timeout=ground.timeout, what=what, interval=1)
+        wait_until(lambda: not ground.mine(), ground.clock, timeout=ground.timeout, what=what)
     except Inconclusive as error:
-        left = ", ".join(sorted(ground.mine()))
-        raise RungFailed(f"still there: {left}", f"{causes.RESOURCE_SLOW}; openstack stack delete NAME") from error
-    return f"{len(doomed)} stacks deleted, none left"
+        cause = f"{causes.RESOURCE_SLOW}; then: openstack stack delete NAME"
+        raise RungFailed(f"still there: {_names(ground.mine())}", cause) from error
+    return f"the last {len(doomed)} stacks are gone" if doomed else "nothing was left"
+
+
+def _names(stacks: Iterable[Stack]) -> str:
+    return ", ".join(sorted(stack.name for stack in stacks))
 
 
 def _endpoint_answers(ground: Ground, service_type: str, service: str) -> str:
@@ -183,7 +191,7 @@ def _signal(ground: Ground, url: str) -> None:
         answer = ground.heat.send("PUT", url, body=json.dumps(body).encode(), timeout=_SIGNAL)
     except HeatRefused as error:
         cause = causes.of_signal(0, where=where, catalog=catalog, timed_out=error.timed_out)
-        raise RungFailed(error.message, cause) from error
+        raise RungFailed(f"the signal to {where} got no answer: {root_cause(error)}", cause) from error
     if answer.status != 200:
         cause = causes.of_signal(answer.status, where=where, catalog=catalog)
         raise RungFailed(f"the signal to {where} was answered HTTP {answer.status}", cause)
@@ -205,6 +213,7 @@ def _engines_seen(ground: Ground, witness: Callable[[str], Set[str]]) -> frozens
     identity = ground.begin("crowd", **templates.crowd(_CROWD, _CROWD_SECONDS))
     stack_id = identity.partition("/")[2]
     ground.settled(identity, "CREATE", meanwhile=lambda: seen.update(witness(stack_id)))
+    ground.release(identity)
     return frozenset(seen)
 
 

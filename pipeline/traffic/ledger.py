@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 from pipeline.edges.clock import Clock
@@ -13,6 +15,8 @@ from pipeline.edges.clock import Clock
 __all__ = ["Counts", "Ledger", "Line", "RequestCounts", "StackCounts", "TrafficReport"]
 
 _NAMED_FAILURES = 50
+_STACK = re.compile(r"(/stacks/)[^/?]+(/[0-9a-f-]{36})?")
+_ANY = r"\1*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,8 @@ class Counts:
 class TrafficReport:
     """What the customers saw from the first request to the last.
 
-    `failures` names the first of them; `revisions` are the (api, engine) pairs that build_info gave, as first seen.
+    `failures` names the first failed stacks, then the kinds of requests that went wrong, with how many of each;
+    `revisions` are the (api, engine) pairs that build_info gave, as first seen.
     """
 
     stacks: StackCounts
@@ -67,6 +72,14 @@ class TrafficReport:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """How often a kind of request went wrong, and when first."""
+
+    count: int
+    first: datetime
+
+
 class Ledger:
     """Counts of one run of traffic, safe to write from any thread."""
 
@@ -77,10 +90,16 @@ class Ledger:
         self._failed: list[str] = []
         self._stuck: list[str] = []
         self._failures: list[str] = []
+        self._refusals: dict[str, _Refusal] = {}
         self._revisions: list[tuple[str, str]] = []
         self._last_success = clock.monotonic()
         self._longest_gap = 0.0
         self._closed = False
+
+    def open(self) -> None:
+        """Begin the count: time that passed until now is no gap."""
+        with self._guard:
+            self._last_success = self._clock.monotonic()
 
     def request(self, what: str, error: str) -> None:
         """Count one request: `what` was asked, and `error` is "" where it went well."""
@@ -88,7 +107,10 @@ class Ledger:
             self._total += 1
             if error:
                 self._errors += 1
-                self._name(f"{what}: {error}")
+                # A dead API refuses hundreds of requests: named one by one they would hide everything else.
+                kind = f"{_STACK.sub(_ANY, what)}: {error}"
+                known = self._refusals.get(kind) or _Refusal(0, self._clock.now())
+                self._refusals[kind] = _Refusal(known.count + 1, known.first)
             else:
                 self._longest_gap = self._gap()
                 self._last_success = self._clock.monotonic()
@@ -102,18 +124,18 @@ class Ledger:
         """Count a stack that ended in a failed state, or with outputs it must not have."""
         with self._guard:
             self._failed.append(stack)
-            self._name(f"stack {stack}: {status}: {reason}")
+            self._failures.append(f"stack {stack}: {status}: {reason}")
 
     def stuck(self, stack: str, status: str, seconds: float) -> None:
         """Count a stack that was still in `status` after `seconds`."""
         with self._guard:
             self._stuck.append(stack)
-            self._name(f"stack {stack}: still {status} after {seconds:.0f} s")
+            self._failures.append(f"stack {stack}: still {status} after {seconds:.0f} s")
 
     def note(self, failure: str) -> None:
         """Name a failure that is neither a stack's nor a request's."""
         with self._guard:
-            self._name(failure)
+            self._failures.append(failure)
 
     def revision(self, api: str, engine: str) -> None:
         """Take note that build_info gave these revisions."""
@@ -145,16 +167,17 @@ class Ledger:
         """Return the whole account as it is now."""
         counts = self.counts()
         with self._guard:
-            return TrafficReport(counts.stacks, counts.requests, tuple(self._failures), tuple(self._revisions))
+            refusals = (
+                f"{refusal.count} × {kind} (first at {refusal.first:%H:%M:%S} UTC)"
+                for kind, refusal in self._refusals.items()
+            )
+            failures = (*self._failures[:_NAMED_FAILURES], *tuple(refusals)[:_NAMED_FAILURES])
+            return TrafficReport(counts.stacks, counts.requests, failures, tuple(self._revisions))
 
     def _gap(self) -> float:
         if self._closed:
             return self._longest_gap
         return max(self._longest_gap, self._clock.monotonic() - self._last_success)
-
-    def _name(self, failure: str) -> None:
-        if len(self._failures) < _NAMED_FAILURES:
-            self._failures.append(failure)
 
 
 class Line:

@@ -39,6 +39,7 @@ class Traffic:
     def __enter__(self) -> Traffic:
         self._heat = self._heat_factory()
         pinger = Pinger(self._watched(), self._watched(), self._ledger, self._clock)
+        self._ledger.open()
         self._pool = ThreadPoolExecutor(self._settings.clients + 1, thread_name_prefix="traffic")
         self._pinger = self._pool.submit(pinger.work, self._silent.is_set)
         for number in range(self._settings.clients):

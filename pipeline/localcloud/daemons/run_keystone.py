@@ -1,7 +1,7 @@
 """Keystone under waitress, in one process, which first brings its own database and keys up to date.
 
-Runs in the services' environment, with the variables HDH_CONFIG (keystone.conf), HDH_HOST, HDH_PORT, HDH_REGION, HDH_URL,
-HDH_SECRETS (secrets.json) and HDH_PREPARED, the file to make when the database is complete.
+Runs in the services' environment, with the variables HDH_CONFIG (keystone.conf), HDH_HOST, HDH_PORT, HDH_REGION,
+HDH_URL, HDH_SECRETS (secrets.json) and HDH_PREPARED, the file to make when the database is complete.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def prepare_apart() -> None:
-    """Run `prepare` in a forked child: Keystone's backends can be loaded once per process, and bootstrapping loads them.
+    """Run `prepare` in a forked child: backends can be loaded once per process, and bootstrapping loads them.
 
     A fork has everything imported already; keystone-manage would take seconds for that, four times.
     """

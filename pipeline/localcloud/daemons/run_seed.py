@@ -1,7 +1,8 @@
 """The seed Heat in one process: engine, API and CFN API, which talk to each other in memory.
 
 Runs in the services' environment, with the variables HDH_CONFIG (heat.conf), HDH_HOST, HDH_API_PORT, HDH_CFN_PORT and
-HDH_PREPARED, the file to make when the database is complete. Heat reads its configuration as a side effect of importing its WSGI module, so the order of what follows matters.
+HDH_PREPARED, the file to make when the database is complete. Heat reads its configuration as a side effect of importing
+its WSGI module, so the order of what follows matters.
 """
 
 from __future__ import annotations

@@ -1,0 +1,341 @@
+"""Heat through the real client, against HTTP answers on loopback: what is asked, what is read, how errors are told."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from keystoneauth1.session import Session
+from keystoneauth1.token_endpoint import Token
+
+from pipeline.edges.heat import Heat, HeatRefused, connect, session_of
+from pipeline.errors import ConfigurationInvalid
+
+
+@dataclass
+class Cloud:
+    """Answers (method, path) with (status, body), and keeps what it was asked."""
+
+    url: str
+    answers: dict[tuple[str, str], tuple[int, Any]] = field(default_factory=dict)
+    headers: dict[str, str] = field(default_factory=dict)
+    asked: list[tuple[str, str, Any]] = field(default_factory=list)
+
+    def answer(self, method: str, path: str, status: int, body: Any = None) -> None:
+        """Answer `method path` (its query left out) in this way."""
+        self.answers[method, path] = (status, body)
+
+    def redirect(self, path: str, target: str) -> None:
+        """Send whoever gets `path` on to `target`, as Heat does from an id to a name and an id."""
+        self.answers["GET", path] = (302, {"location": f"{self.url}{target}"})
+
+
+def _handler(cloud: Callable[[], Cloud]) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def _serve(self) -> None:
+            here = cloud()
+            size = int(self.headers.get("Content-Length") or 0)
+            body = self.rfile.read(size)
+            here.asked.append((self.command, self.path, json.loads(body) if body else None))
+            status, answer = here.answers.get((self.command, self.path.partition("?")[0]), (404, None))
+            data = answer if isinstance(answer, bytes) else json.dumps(answer).encode() if answer is not None else b""
+            self.send_response(status)
+            if status == 302:
+                self.send_header("Location", answer["location"])
+            for name, value in here.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    return Handler
+
+
+@pytest.fixture
+def cloud() -> Iterator[Cloud]:
+    box: list[Cloud] = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(lambda: box[0]))
+    box.append(Cloud(f"http://127.0.0.1:{server.server_port}"))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield box[0]
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def heat(cloud: Cloud) -> Heat:
+    return Heat(Session(auth=Token(f"{cloud.url}/v1/p", "token"), timeout=5), "local")
+
+
+def _links(cloud: Cloud, name: str, stack_id: str) -> list[dict[str, str]]:
+    return [
+        {"rel": "self", "href": f"{cloud.url}/v1/p/whatever"},
+        {"rel": "stack", "href": f"{cloud.url}/v1/p/stacks/{name}/{stack_id}"},
+    ]
+
+
+def _stack(**facts: Any) -> dict[str, Any]:
+    return {
+        "id": "s1",
+        "stack_name": "local-api",
+        "stack_status": "CREATE_COMPLETE",
+        "stack_status_reason": "Stack CREATE completed successfully",
+        "updated_time": None,
+        "links": [],
+        **facts,
+    }
+
+
+def _resource(cloud: Cloud, name: str, physical_id: str, stack: str, status: str = "CREATE_COMPLETE") -> dict[str, Any]:
+    return {
+        "resource_name": name,
+        "resource_type": "Region::Host",
+        "resource_status": status,
+        "resource_status_reason": "",
+        "physical_resource_id": physical_id,
+        "links": _links(cloud, f"name-of-{stack}", stack),
+    }
+
+
+# --- stacks
+
+
+def test_a_stack_is_found_with_its_outputs(cloud: Cloud, heat: Heat) -> None:
+    outputs = [{"output_key": "hosts", "output_value": {"api-0": {}}}, {"output_key": "vip"}]
+    cloud.answer("GET", "/v1/p/stacks/local-api", 200, {"stack": _stack(outputs=outputs)})
+    found = heat.find("local-api")
+    assert found is not None
+    assert (found.id, found.name, found.status, found.updated) == ("s1", "local-api", "CREATE_COMPLETE", "")
+    assert found.outputs == {"hosts": {"api-0": {}}, "vip": None}
+
+
+def test_a_stack_that_is_not_there_is_none(heat: Heat) -> None:
+    assert heat.find("local-api") is None
+
+
+@pytest.mark.parametrize(
+    ("status", "in_progress", "complete"),
+    [
+        ("CREATE_COMPLETE", False, True),
+        ("UPDATE_IN_PROGRESS", True, False),
+        ("DELETE_FAILED", False, False),
+        ("ROLLBACK_COMPLETE", False, True),
+    ],
+)
+def test_a_status_says_whether_an_action_goes_on(
+    cloud: Cloud, heat: Heat, status: str, in_progress: bool, complete: bool
+) -> None:
+    cloud.answer("GET", "/v1/p/stacks/local-api", 200, {"stack": _stack(stack_status=status)})
+    found = heat.find("local-api")
+    assert found is not None
+    assert (found.in_progress, found.complete) == (in_progress, complete)
+
+
+def test_stacks_are_listed_with_filters(cloud: Cloud, heat: Heat) -> None:
+    cloud.answer("GET", "/v1/p/stacks", 200, {"stacks": [_stack()]})
+    assert [one.name for one in heat.list(status="FAILED")] == ["local-api"]
+    assert "status=FAILED" in cloud.asked[-1][1]
+
+
+def test_creating_sends_the_template_and_returns_the_id(cloud: Cloud, heat: Heat) -> None:
+    cloud.answer("POST", "/v1/p/stacks", 201, {"stack": {"id": "s1", "links": []}})
+    assert heat.create("local-api", template={"heat_template_version": "2021-04-16"}, parameters={"n": 1}) == "s1"
+    sent = cloud.asked[-1][2]
+    assert (sent["stack_name"], sent["parameters"]) == ("local-api", {"n": 1})
+
+
+def test_updating_goes_to_the_stack_by_id(cloud: Cloud, heat: Heat) -> None:
+    cloud.answer("PUT", "/v1/p/stacks/s1", 202)
+    heat.update("s1", template={})
+    assert cloud.asked[-1][:2] == ("PUT", "/v1/p/stacks/s1")
+
+
+def test_deleting_a_stack_that_is_gone_is_fine(heat: Heat) -> None:
+    heat.delete("s1")
+
+
+def test_a_preview_names_the_resources(cloud: Cloud, heat: Heat) -> None:
+    resources = [{"resource_name": "api-0"}, {"resource_name": "api-1"}]
+    cloud.answer("POST", "/v1/p/stacks/preview", 200, {"stack": _stack(resources=resources)})
+    assert heat.preview("local-api", template={}) == ("api-0", "api-1")
+
+
+def test_a_preview_of_an_update_sorts_resources_by_what_happens(cloud: Cloud, heat: Heat) -> None:
+    changes = {"replaced": [{"resource_name": "api-1"}], "unchanged": [{"resource_name": "api-0"}]}
+    cloud.redirect("/v1/p/stacks/s1", "/v1/p/stacks/local-api/s1")
+    cloud.answer("PUT", "/v1/p/stacks/local-api/s1/preview", 200, {"resource_changes": changes})
+    assert heat.preview_update("s1", template={}) == {
+        "added": (),
+        "updated": (),
+        "replaced": ("api-1",),
+        "deleted": (),
+        "unchanged": ("api-0",),
+    }
+
+
+def test_validating_returns_heats_reading(cloud: Cloud, heat: Heat) -> None:
+    cloud.answer("POST", "/v1/p/validate", 200, {"Parameters": {"image": {}}})
+    assert heat.validate(template={}) == {"Parameters": {"image": {}}}
+
+
+# --- what happens in a stack
+
+
+def test_events_carry_the_stack_they_happened_in(cloud: Cloud, heat: Heat) -> None:
+    event = {
+        "id": "e1",
+        "resource_name": "api-0",
+        "resource_status": "CREATE_FAILED",
+        "resource_status_reason": None,
+        "event_time": "2026-05-01T12:00:00Z",
+        "links": _links(cloud, "local-api", "s1"),
+    }
+    cloud.answer("GET", "/v1/p/stacks/s1/events", 200, {"events": [event]})
+    (found,) = heat.events("s1")
+    assert (found.resource, found.status, found.reason) == ("api-0", "CREATE_FAILED", "")
+    assert found.stack == "s1"
+    assert "nested_depth=3" in cloud.asked[-1][1]
+    assert "sort_dir=asc" in cloud.asked[-1][1]
+
+
+def test_resources_know_how_deep_they_are_nested(cloud: Cloud, heat: Heat) -> None:
+    resources = [
+        _resource(cloud, "group", "s2", "s1", "CREATE_FAILED"),
+        _resource(cloud, "0", "s3", "s2", "CREATE_FAILED"),
+        _resource(cloud, "server", "machine", "s3", "CREATE_FAILED"),
+        _resource(cloud, "port", "", "s1"),
+    ]
+    cloud.answer("GET", "/v1/p/stacks/s1/resources", 200, {"resources": resources})
+    found = {resource.name: resource for resource in heat.resources("s1")}
+    assert {name: resource.depth for name, resource in found.items()} == {"group": 0, "0": 1, "server": 2, "port": 0}
+    assert (found["server"].kind, found["server"].stack, found["port"].physical_id) == ("Region::Host", "s3", "")
+
+
+def test_build_info_is_what_one_api_and_one_engine_say(cloud: Cloud, heat: Heat) -> None:
+    info = {"api": {"revision": "26.0.2"}, "engine": {"revision": "25.0.2"}}
+    cloud.answer("GET", "/v1/p/build_info", 200, info)
+    assert heat.build_info() == info
+
+
+# --- errors
+
+
+def _refused(doing: Callable[[], object]) -> HeatRefused:
+    with pytest.raises(HeatRefused) as caught:
+        doing()
+    assert "\n" not in caught.value.message
+    return caught.value
+
+
+def test_heats_own_words_and_status_are_passed_on(cloud: Cloud, heat: Heat) -> None:
+    body = {"code": 409, "error": {"message": "The Stack (local-api) already exists.", "type": "StackExists"}}
+    cloud.answer("POST", "/v1/p/stacks", 409, {**body, "title": "Conflict", "explanation": ""})
+    error = _refused(lambda: heat.create("local-api", template={}))
+    assert error.status == 409
+    assert error.message.startswith("creating stack local-api: Heat answered 409: ")
+    assert "already exists" in error.message
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 500, 503])
+def test_every_http_error_is_translated(cloud: Cloud, heat: Heat, status: int) -> None:
+    cloud.answer("GET", "/v1/p/stacks", status, {"error": {"message": "no"}})
+    assert _refused(heat.list).status == status
+
+
+def test_a_page_of_a_proxy_is_no_crash(cloud: Cloud, heat: Heat) -> None:
+    cloud.answer("GET", "/v1/p/stacks", 502, b"<html>\n<body>\nBad gateway\n</body></html>")
+    assert _refused(heat.list).status == 502
+
+
+def test_a_cloud_that_does_not_answer_is_told_with_the_next_step() -> None:
+    heat = Heat(Session(auth=Token("http://127.0.0.1:9/v1/p", "token"), timeout=1), "local")
+    error = _refused(lambda: heat.find("local-api"))
+    assert error.status == 0
+    assert error.message.startswith("looking for stack local-api: ")
+    assert error.hint.startswith("inv local.status")
+
+
+def test_finding_a_stack_is_not_fooled_by_other_errors(cloud: Cloud, heat: Heat) -> None:
+    cloud.answer("GET", "/v1/p/stacks/local-api", 403, {"error": {"message": "no"}})
+    assert _refused(lambda: heat.find("local-api")).status == 403
+
+
+# --- from clouds.yaml to the catalog
+
+
+@pytest.fixture
+def clouds_yaml(cloud: Cloud, tmp_path: Path) -> Path:
+    endpoint = {"interface": "public", "region": "local", "region_id": "local", "url": f"{cloud.url}/v1/p", "id": "e"}
+    heat = {"type": "orchestration", "name": "heat", "id": "h", "endpoints": [endpoint]}
+    token = {"expires_at": "2099-01-01T00:00:00.000000Z", "project": {"id": "p"}, "catalog": [heat]}
+    version = {"id": "v3.14", "status": "stable", "links": [{"rel": "self", "href": f"{cloud.url}/v3"}]}
+    cloud.headers["X-Subject-Token"] = "token"
+    cloud.answer("POST", "/v3/auth/tokens", 201, {"token": token})
+    cloud.answer("GET", "/v3", 200, {"version": version})
+    auth = {
+        "auth_url": f"{cloud.url}/v3",
+        "username": "ada",
+        "password": "hunter2",
+        "project_name": "p",
+        "user_domain_id": "default",
+        "project_domain_id": "default",
+    }
+    path = tmp_path / "clouds.yaml"
+    path.write_text(json.dumps({"clouds": {"seed": {"auth": auth, "region_name": "local"}}}), encoding="utf-8")
+    return path
+
+
+def test_a_cloud_is_reached_by_its_name_in_its_region(cloud: Cloud, clouds_yaml: Path) -> None:
+    cloud.answer("GET", "/v1/p/stacks/local-api", 200, {"stack": _stack()})
+    heat = connect("seed", clouds_yaml)
+    assert heat.region == "local"
+    assert heat.find("local-api") is not None
+
+
+def test_the_catalog_gives_the_public_endpoint(cloud: Cloud, clouds_yaml: Path) -> None:
+    assert connect("seed", clouds_yaml).endpoint() == f"{cloud.url}/v1/p"
+
+
+def test_a_service_that_the_catalog_lacks_is_named_with_its_region(clouds_yaml: Path) -> None:
+    heat = connect("seed", clouds_yaml)
+    message = _refused(lambda: heat.endpoint("cloudformation")).message
+    assert "cloudformation" in message.removeprefix("reading the catalog for cloudformation")
+    assert "local" in message
+
+
+def test_a_wrong_password_is_told_without_it(cloud: Cloud, clouds_yaml: Path) -> None:
+    message = "The request you have made requires authentication."
+    cloud.answer("POST", "/v3/auth/tokens", 401, {"error": {"message": message, "code": 401, "title": "Unauthorized"}})
+    error = _refused(lambda: connect("seed", clouds_yaml).find("local-api"))
+    assert error.status == 401
+    assert "hunter2" not in str(error)
+
+
+def test_every_request_has_a_deadline(clouds_yaml: Path) -> None:
+    session, region = session_of("seed", clouds_yaml, timeout=7)
+    assert (session.timeout, region) == (7, "local")
+
+
+def test_a_cloud_that_is_not_in_the_file_is_a_matter_of_configuration(clouds_yaml: Path) -> None:
+    with pytest.raises(ConfigurationInvalid, match=r"clouds\.yaml: cloud 'moon': ") as caught:
+        connect("moon", clouds_yaml)
+    assert caught.value.hint.startswith("inv local.up")
+
+
+def test_the_users_own_clouds_are_left_alone(clouds_yaml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OS_REGION_NAME", "elsewhere")
+    assert connect("seed", clouds_yaml).region == "local"

@@ -1,0 +1,166 @@
+"""Environments: files become frozen values, and one clear error says what is wrong with a file."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from pipeline.environment import Environment, Provider, Role, list_environments, load, merge
+from pipeline.errors import ConfigurationInvalid
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = ROOT / "environments"
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Return a directory with the shipped defaults and one small environment, `here`."""
+    shutil.copy(SHIPPED / "defaults.yaml", tmp_path)
+    _write(tmp_path, "here", "cloud: seed\nheat: {region: here}\n")
+    return tmp_path
+
+
+def _write(directory: Path, name: str, text: str) -> None:
+    (directory / f"{name}.yaml").write_text(text, encoding="utf-8")
+
+
+def _refused(directory: Path, name: str = "here") -> ConfigurationInvalid:
+    with pytest.raises(ConfigurationInvalid) as caught:
+        load(name, directory)
+    assert "\n" not in caught.value.message
+    assert caught.value.exit_code == 3
+    return caught.value
+
+
+@pytest.mark.parametrize("name", list_environments(SHIPPED))
+def test_every_shipped_environment_loads(name: str) -> None:
+    assert load(name, SHIPPED).name == name
+
+
+def test_the_local_environment_is_the_one_of_the_demo() -> None:
+    topology = load("local", SHIPPED).topology
+    assert {role.value: topology.of(role).count for role in Role} == {
+        "database": 1,
+        "messaging": 1,
+        "api": 2,
+        "engine": 2,
+        "loadbalancer": 1,
+    }
+
+
+def test_the_list_leaves_out_the_defaults_and_is_sorted(directory: Path) -> None:
+    _write(directory, "abroad", "cloud: far\nheat: {region: abroad}\n")
+    assert list_environments(directory) == ("abroad", "here")
+
+
+def test_an_environment_overrides_the_defaults_key_by_key(directory: Path) -> None:
+    _write(directory, "here", "cloud: seed\nheat: {region: here, engine_workers: 9}\n")
+    environment = load("here", directory)
+    defaults = yaml.safe_load((directory / "defaults.yaml").read_text(encoding="utf-8"))
+    assert environment.heat.engine_workers == 9
+    assert environment.heat.api_threads == defaults["heat"]["api_threads"]
+    assert environment.provider is Provider.OPENSTACK
+
+
+def test_an_environment_cannot_be_changed(directory: Path) -> None:
+    environment: Environment = load("here", directory)
+    with pytest.raises(ValidationError):
+        environment.cloud = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30s", 30), ("1.5m", 90), ("2h", 7200), ("1d", 86400), ("5 m", 300), ("7", 7), ("0.5", 0.5)]
+)
+def test_durations_are_read_with_their_units(directory: Path, text: str, seconds: float) -> None:
+    _write(directory, "here", f"cloud: seed\nheat: {{region: here}}\ndeadlines: {{stack: {text}}}\n")
+    assert load("here", directory).deadlines.stack == seconds
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("colour: blue", r"here\.yaml:3: colour: unknown key"),
+        ("ssh: {port: many}", r"here\.yaml:3: ssh\.port: expected a valid integer.*found 'many'"),
+        ("ssh: {port: 0}", r"here\.yaml:3: ssh\.port: expected greater than or equal to 1, found 0"),
+        ("network: {cidr: 10.0.0.0/99}", r"here\.yaml:3: network\.cidr: .*10\.0\.0\.0/99"),
+        ("network: {cidr: 10.0.0.1/24}", r"here\.yaml:3: network\.cidr: .*10\.0\.0\.1/24"),
+        ("provider: magic", r"here\.yaml:3: provider: expected 'local' or 'openstack', found 'magic'"),
+        ("deadlines: {stack: soon}", r"here\.yaml:3: deadlines\.stack: expected a valid number.*'soon'"),
+        ("deadlines: {stack: -5}", r"here\.yaml:3: deadlines\.stack: expected greater than or equal to 0, found -5"),
+        ("topology: {engine: {count: 0}}", r"here\.yaml:3: topology\.engine\.count: .*found 0"),
+        ("topology: {database: {count: 3}}", r"database\.count must be 1"),
+        ("topology: {engine: {counts: 2}}", r"here\.yaml:3: topology\.engine\.counts: unknown key"),
+        ("topology: {engine: 2}", r"here\.yaml:3: topology\.engine: .*found 2"),
+        ("7: x", r"7"),
+    ],
+)
+def test_a_mistake_is_named_with_file_line_key_and_what_was_expected(directory: Path, line: str, expected: str) -> None:
+    _write(directory, "here", f"cloud: seed\nheat: {{region: here}}\n{line}\n")
+    error = _refused(directory)
+    assert pytest.RaisesExc(ConfigurationInvalid, match=expected).matches(error), error.message
+
+
+def test_a_missing_key_is_named(directory: Path) -> None:
+    _write(directory, "here", "heat: {region: here}\n")
+    assert "here.yaml: cloud: is required" in _refused(directory).message
+
+
+def test_a_mistake_in_the_defaults_is_named_there(directory: Path) -> None:
+    with (directory / "defaults.yaml").open("a", encoding="utf-8") as stream:
+        stream.write("colour: blue\n")
+    assert "defaults.yaml:" in _refused(directory).message
+
+
+def test_several_mistakes_are_counted(directory: Path) -> None:
+    _write(directory, "here", "cloud: seed\nheat: {region: here}\ncolour: blue\nshape: round\n")
+    assert "(and 1 more)" in _refused(directory).message
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("cloud: a\ncloud: b\n", "here.yaml:2: key 'cloud' is given twice"),
+        ("cloud: [a\n", "here.yaml:"),
+        ("cloud: a: b\n", "here.yaml:1: mapping values are not allowed here"),
+        ("? [a]\n: b\n", "here.yaml:1: found unhashable key"),
+        ("- cloud\n", "here.yaml: expected a mapping of keys to values"),
+        ("", "here.yaml: expected a mapping of keys to values"),
+        ("cloud: !!python/object:os.system x\n", "here.yaml:1: could not determine a constructor"),
+    ],
+)
+def test_yaml_that_cannot_be_read_is_named_with_its_line(directory: Path, text: str, expected: str) -> None:
+    _write(directory, "here", text)
+    assert expected in _refused(directory).message
+
+
+def test_text_that_is_not_utf_8_is_refused(directory: Path) -> None:
+    (directory / "here.yaml").write_bytes(b"cloud: \xff\xfe\n")
+    assert "here.yaml: is not UTF-8 YAML" in _refused(directory).message
+
+
+def test_yaml_merges_may_be_overridden(directory: Path) -> None:
+    text = "cloud: seed\nheat: {region: here}\ntopology:\n  api: &many {count: 5, flavor: a, image: b}\n"
+    _write(directory, "here", f"{text}  engine: {{<<: *many, count: 7}}\n")
+    assert load("here", directory).topology.engine.count == 7
+
+
+@pytest.mark.parametrize("name", ["nowhere", "defaults", "../here"])
+def test_an_unknown_environment_names_those_there_are(directory: Path, name: str) -> None:
+    error = _refused(directory, name)
+    assert "(there are: here)" in error.message
+    assert error.hint == "inv env.list"
+
+
+def test_an_environment_cannot_be_promoted_from_one_that_is_not_there(directory: Path) -> None:
+    _write(directory, "here", "cloud: seed\nheat: {region: here}\npromotes_from: dream\n")
+    assert "promotes_from: there is no environment 'dream'" in _refused(directory).message
+
+
+def test_merging_goes_into_mappings_and_replaces_anything_else() -> None:
+    base = {"a": {"b": 1, "c": [1, 2]}, "d": 1}
+    assert merge(base, {"a": {"c": [3]}, "d": {"e": 2}}) == {"a": {"b": 1, "c": [3]}, "d": {"e": 2}}
+    assert base == {"a": {"b": 1, "c": [1, 2]}, "d": 1}

@@ -1,0 +1,239 @@
+"""Evidence: records survive the trip through JSON, and the gate lets through what was proved and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from pipeline.errors import ConfigurationInvalid, GateRefused
+from pipeline.evidence import Operation, Record, from_json, gate, to_json
+
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A release, as far as the gate cares."""
+
+    id: str
+    digest: str
+
+
+NEW = Named("26.0.2-0123456789ab", "0123456789abcdef")
+OLD = Named("25.0.2-ba9876543210", "ba9876543210cdef")
+
+
+def _record(
+    operation: Operation,
+    minute: float,
+    *,
+    passed: bool = True,
+    release: Named = NEW,
+    environment: str = "local",
+    detail: str = "",
+) -> Record:
+    """Return a record that began `minute` minutes after noon and took half a minute."""
+    started = NOON + timedelta(minutes=minute)
+    ended = started + timedelta(seconds=30)
+    counts = {"stacks_completed": 45, "requests_longest_gap_s": 0.25}
+    return Record(
+        operation,
+        environment,
+        release.id,
+        release.digest,
+        passed,
+        counts,
+        started,
+        ended,
+        "ada@laptop",
+        "0.1.0",
+        detail,
+    )
+
+
+PROVED = (_record("upgrade", 0), _record("verify", 1), _record("smoke", 2))
+
+
+def _refusal(*records: Record, release: Named = NEW) -> GateRefused:
+    with pytest.raises(GateRefused) as caught:
+        gate(records, "staging", "local", release)
+    assert caught.value.exit_code == 4
+    assert "\n" not in caught.value.message
+    assert caught.value.message.startswith(f"{release.id} may not go from local to staging: ")
+    return caught.value
+
+
+# --- records
+
+
+def test_a_record_survives_the_trip_through_json() -> None:
+    record = _record("upgrade", 0, detail="45 stacks, 0 failed — ü")
+    assert from_json(to_json(record)) == record
+
+
+def test_json_of_a_record_is_canonical() -> None:
+    record = _record("upgrade", 0)
+    shuffled = replace(record, counts=dict(reversed(record.counts.items())))
+    assert to_json(shuffled) == to_json(record)
+    assert to_json(from_json(to_json(record))) == to_json(record)
+    assert to_json(record).startswith('{"counts":{"requests_longest_gap_s":0.25,"stacks_completed":45},"detail":"",')
+    assert '"started":"2026-05-01T12:00:00.000000Z"' in to_json(record)
+
+
+def test_whole_counts_stay_whole() -> None:
+    counts = from_json(to_json(_record("upgrade", 0))).counts
+    assert isinstance(counts["stacks_completed"], int)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        ('"operation":"upgrade"', '"operation":"guess"', "operation: Input should be"),
+        ('"passed":true', '"passed":"yes"', "passed: Input should be a valid boolean"),
+        ('"stacks_completed":45', '"stacks_completed":"45"', "counts.stacks_completed"),
+        ('"who":"ada@laptop"', '"whom":"ada@laptop"', "who"),
+        ('"ended":"2026-05-01T12:00:30.000000Z"', '"ended":"2026-05-01T11:00:00.000000Z"', "ended: is before started"),
+        ("12:00:30.000000Z", "12:00:30.000000+02:00", "must be UTC"),
+        ('"environment":"local"', '"environment":"../etc"', "environment: '../etc' is no name"),
+        ('"release_digest":"0123456789abcdef"', '"release_digest":""', "release_digest: is empty"),
+        ("}", "", "Invalid JSON"),
+    ],
+)
+def test_a_damaged_record_is_refused_by_field(old: str, new: str, complaint: str) -> None:
+    text = to_json(_record("upgrade", 0))
+    assert old in text
+    with pytest.raises(ConfigurationInvalid) as caught:
+        from_json(text.replace(old, new))
+    assert caught.value.message.startswith("not a record: ")
+    assert complaint in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"started": NOON.replace(tzinfo=None)},
+        {"ended": NOON.astimezone(timezone(timedelta(hours=2)))},
+        {"ended": NOON - timedelta(seconds=1)},
+        {"counts": {"requests_longest_gap_s": float("nan")}},
+        {"release_id": "a/b"},
+        {"release_digest": ""},
+    ],
+)
+def test_a_record_that_could_mislead_is_never_made(wrong: dict[str, object]) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        replace(_record("upgrade", 0), **wrong)  # type: ignore[arg-type]
+
+
+# --- the gate opens
+
+
+def test_an_environment_that_is_promoted_from_nowhere_has_no_gate() -> None:
+    gate((), "local", None, NEW)
+
+
+@pytest.mark.parametrize("rollout", ["deploy", "upgrade"])
+def test_a_release_that_was_rolled_out_verified_and_smoked_goes_through(rollout: Operation) -> None:
+    gate((_record(rollout, 0), *PROVED[1:]), "staging", "local", NEW)
+
+
+def test_the_order_of_the_records_does_not_matter() -> None:
+    gate(PROVED[::-1], "staging", "local", NEW)
+
+
+def test_a_failure_that_everything_was_done_again_after_is_forgiven() -> None:
+    gate((_record("smoke", -5, passed=False), *PROVED), "staging", "local", NEW)
+
+
+def test_evidence_outlives_the_release_on_the_hosts() -> None:
+    gate((*PROVED, _record("upgrade", 9, release=OLD)), "staging", "local", NEW)
+
+
+def test_a_failure_of_another_release_revokes_nothing() -> None:
+    gate((*PROVED, _record("verify", 9, passed=False, release=OLD)), "staging", "local", NEW)
+
+
+def test_a_failure_in_another_environment_revokes_nothing() -> None:
+    gate((*PROVED, _record("verify", 9, passed=False, environment="staging")), "staging", "local", NEW)
+
+
+# --- the gate stays shut
+
+
+def test_without_any_record_the_whole_way_is_shown() -> None:
+    error = _refusal()
+    assert error.message.endswith("no passing deploy or upgrade of it; no passing verify of it; no passing smoke of it")
+    assert error.hint == f"inv deploy local --release {NEW.id} && inv verify local && inv smoke local"
+
+
+def test_an_environment_that_runs_something_is_upgraded_and_not_deployed() -> None:
+    error = _refusal(_record("deploy", 0, release=OLD))
+    assert error.hint.startswith(f"inv upgrade local --release {NEW.id} && ")
+
+
+@pytest.mark.parametrize(
+    ("left_out", "reason", "hint"),
+    [
+        (0, "no passing deploy or upgrade of it", f"inv deploy local --release {NEW.id}"),
+        (1, "no passing verify of it", "inv verify local"),
+        (2, "no passing smoke of it", "inv smoke local"),
+    ],
+)
+def test_only_what_is_missing_is_asked_for(left_out: int, reason: str, hint: str) -> None:
+    error = _refusal(*PROVED[:left_out], *PROVED[left_out + 1 :])
+    assert error.message.endswith(f"to staging: {reason}")
+    assert error.hint == hint
+
+
+def test_a_missing_check_of_a_release_that_is_gone_needs_it_back_first() -> None:
+    error = _refusal(*PROVED[:2], _record("upgrade", 9, release=OLD))
+    assert error.hint == f"inv upgrade local --release {NEW.id} && inv smoke local"
+
+
+@pytest.mark.parametrize("operation", ["deploy", "upgrade", "verify", "smoke", "promote"])
+def test_any_later_failure_revokes_everything(operation: Operation) -> None:
+    error = _refusal(*PROVED, _record(operation, 9, passed=False))
+    assert error.message.endswith(
+        "its upgrade of 2026-05-01 12:00:30 UTC, verify of 2026-05-01 12:01:30 UTC, smoke of 2026-05-01 12:02:30 UTC "
+        f"are revoked by the {operation} of 2026-05-01 12:09:30 UTC by ada@laptop, which failed"
+    )
+    assert error.hint == f"inv upgrade local --release {NEW.id} && inv verify local && inv smoke local"
+
+
+def test_a_revocation_says_why_the_check_failed_in_one_line() -> None:
+    error = _refusal(*PROVED, _record("verify", 9, passed=False, detail="2 checks failed on api-0\nport 8004"))
+    assert error.message.endswith("which failed (2 checks failed on api-0)")
+
+
+def test_evidence_older_than_a_failure_is_not_saved_by_newer_evidence_of_another_kind() -> None:
+    failure = _record("verify", 9, passed=False)
+    error = _refusal(*PROVED, failure, _record("upgrade", 10), _record("verify", 11))
+    assert "its smoke of 2026-05-01 12:02:30 UTC is revoked by the verify" in error.message
+    assert error.hint == "inv smoke local"
+
+
+def test_evidence_that_began_before_a_failure_ended_is_not_newer() -> None:
+    failure = _record("upgrade", 1.9, passed=False)
+    assert "smoke of 2026-05-01 12:02:30 UTC" in _refusal(*PROVED, failure).message
+
+
+def test_a_check_that_only_ever_failed_is_named_as_missing_with_its_failure() -> None:
+    error = _refusal(PROVED[0], _record("verify", 1, passed=False, detail="clock off by 9 s"))
+    failed = "the verify of 2026-05-01 12:01:30 UTC by ada@laptop failed (clock off by 9 s)"
+    assert f"no passing verify of it ({failed})" in error.message
+
+
+def test_evidence_of_another_release_does_not_count() -> None:
+    records = [replace(record, release_id=OLD.id, release_digest=OLD.digest) for record in PROVED]
+    assert "no passing verify of it" in _refusal(*records).message
+
+
+def test_evidence_of_a_namesake_with_another_digest_is_pointed_out() -> None:
+    records = [replace(record, release_digest="feedfeed") for record in PROVED]
+    assert "(that of 2026-05-01 12:01:30 UTC is of another build, feedfeed)" in _refusal(*records).message
+
+
+def test_evidence_of_another_environment_does_not_count() -> None:
+    records = [replace(record, environment="staging") for record in PROVED]
+    assert "no passing smoke of it" in _refusal(*records).message

@@ -1,0 +1,199 @@
+"""Traffic: every stack and every request is counted, whatever becomes of it."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from heat_stand_in import StandInHeat
+
+from pipeline.edges.clock import FakeClock, SystemClock, wait_until
+from pipeline.edges.heat import HeatRefused
+from pipeline.environment import Traffic as Settings
+from pipeline.errors import Inconclusive
+from pipeline.traffic import Ledger, Traffic, clean
+from pipeline.traffic.customer import Customer, Pinger
+from pipeline.traffic.ledger import Line
+
+SETTINGS = Settings(clients=2, pause=0, stack_timeout=30, before=0, after=0)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def ledger(clock: FakeClock) -> Ledger:
+    return Ledger(clock)
+
+
+def customer(heat: StandInHeat, ledger: Ledger, clock: FakeClock, dropped: bool = False) -> Customer:
+    return Customer(heat, Line(ledger), ledger, clock, SETTINGS, lambda: dropped)  # type: ignore[arg-type]
+
+
+def stacks(ledger: Ledger) -> tuple[int, int, int]:
+    counts = ledger.counts().stacks
+    return counts.completed, counts.failed, counts.stuck
+
+
+def test_a_stack_that_goes_its_whole_way_is_completed_and_gone(ledger: Ledger, clock: FakeClock) -> None:
+    heat = StandInHeat()
+    customer(heat, ledger, clock).go_through("canary")
+    assert stacks(ledger) == (1, 0, 0)
+    assert not heat.stacks
+    assert [asked for asked in heat.asked if asked in ("create", "update", "delete")] == ["create", "update", "delete"]
+
+
+@pytest.mark.parametrize("action", ["CREATE", "UPDATE", "DELETE"])
+def test_a_stack_that_ends_failed_is_kept_and_named_with_its_reason(
+    action: str, ledger: Ledger, clock: FakeClock
+) -> None:
+    heat = StandInHeat(ends={action: f"{action}_FAILED"})
+    customer(heat, ledger, clock).go_through("canary")
+    assert stacks(ledger) == (0, 1, 0)
+    assert "canary" in heat.stacks
+    assert ledger.kept == {"canary"}
+    assert ledger.report().failures == (f"stack canary: {action}_FAILED: it says why",)
+
+
+@pytest.mark.parametrize("action", ["CREATE", "UPDATE", "DELETE"])
+def test_a_stack_that_comes_to_no_end_is_stuck_after_its_timeout(action: str, ledger: Ledger, clock: FakeClock) -> None:
+    customer(StandInHeat(ends={action: ""}), ledger, clock).go_through("canary")
+    assert stacks(ledger) == (0, 0, 1)
+    assert ledger.report().failures == (f"stack canary: still {action}_IN_PROGRESS after 30 s",)
+    assert clock.monotonic() >= SETTINGS.stack_timeout
+
+
+def test_outputs_that_the_chain_cannot_give_fail_the_stack(
+    ledger: Ledger, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("heat_stand_in._outputs", lambda body: {"secret": "s", "result": "stale"})
+    customer(StandInHeat(), ledger, clock).go_through("canary")
+    assert stacks(ledger) == (0, 1, 0)
+    assert "'stale'" in ledger.report().failures[0]
+
+
+def test_a_create_that_was_refused_and_heard_all_the_same_is_taken_up(ledger: Ledger, clock: FakeClock) -> None:
+    heat = StandInHeat(refuse={"create": [HeatRefused("gateway", status=504)]})
+    heat.stacks["canary"] = {
+        "action": "CREATE",
+        "looks": 0,
+        "signalled": False,
+        "body": {"template": {"resources": {}}},
+    }
+    assert customer(heat, ledger, clock)._create("canary", "word") == "canary/id-of-canary"
+    assert heat.asked.count("create") == 1
+
+
+def test_faults_of_heat_are_asked_again_until_the_timeout(ledger: Ledger, clock: FakeClock) -> None:
+    heat = StandInHeat(refuse={"update": [HeatRefused("down", status=503)] * 3, "find": [HeatRefused("reset")]})
+    customer(heat, ledger, clock).go_through("canary")
+    assert stacks(ledger) == (1, 0, 0)
+    heat = StandInHeat(refuse={"update": [HeatRefused("down for good", status=503)] * 500})
+    customer(heat, ledger, clock).go_through("lost")
+    assert ledger.report().failures == ("stack lost: REFUSED: down for good",)
+
+
+def test_a_request_heat_will_never_grant_fails_the_stack_at_once(ledger: Ledger, clock: FakeClock) -> None:
+    heat = StandInHeat(refuse={"create": [HeatRefused("no such parameter", status=400)]})
+    customer(heat, ledger, clock).go_through("canary")
+    assert stacks(ledger) == (0, 1, 0)
+    assert heat.asked.count("create") == 1
+
+
+def test_a_dropped_customer_counts_nothing(ledger: Ledger, clock: FakeClock) -> None:
+    customer(StandInHeat(), ledger, clock, dropped=True).go_through("canary")
+    assert stacks(ledger) == (0, 0, 0)
+
+
+def test_the_line_tells_errors_from_what_is_expected(ledger: Ledger) -> None:
+    line = Line(ledger)
+    line.exchanged("GET", "http://heat/stacks/a?resolve_outputs=False", 200, "")
+    line.exchanged("GET", "http://heat/", 300, "")
+    with line.expecting(404):
+        line.exchanged("GET", "http://heat/stacks/a", 404, "")
+        line.exchanged("GET", "http://heat/stacks/a", 500, "")
+    line.exchanged("GET", "http://heat/stacks/a?x=y", 404, "")
+    line.exchanged("POST", "http://heat/stacks", 0, "ConnectionRefusedError")
+    report = ledger.report()
+    assert (report.requests.total, report.requests.errors) == (6, 3)
+    assert report.failures == (
+        "1 × GET http://heat/stacks/*: HTTP 500 (first at 00:00:00 UTC)",
+        "1 × GET http://heat/stacks/*: HTTP 404 (first at 00:00:00 UTC)",
+        "1 × POST http://heat/stacks: ConnectionRefusedError (first at 00:00:00 UTC)",
+    )
+    assert not report.ok
+
+
+def test_a_flood_of_failed_requests_does_not_hide_a_stack(ledger: Ledger, clock: FakeClock) -> None:
+    for number in range(500):
+        ledger.request(f"GET http://heat/v1/p/stacks/c-{number}/3dc196eb-ea4a-4db1-968e-b68fb1fe715c", "refused")
+        clock.sleep(1)
+    ledger.failed("c-1", "CREATE_FAILED", "why")
+    assert ledger.report().failures == (
+        "stack c-1: CREATE_FAILED: why",
+        "500 × GET http://heat/v1/p/stacks/*: refused (first at 00:00:00 UTC)",
+    )
+
+
+def test_the_longest_gap_is_the_longest_time_without_a_success(clock: FakeClock, ledger: Ledger) -> None:
+    clock.sleep(50)
+    ledger.open()
+    for pause, error in ((1, ""), (2, "refused"), (3, "refused"), (1, ""), (4, "")):
+        clock.sleep(pause)
+        ledger.request("GET /", error)
+    assert ledger.counts().requests.longest_gap_s == 6
+    clock.sleep(7)
+    assert ledger.counts().requests.longest_gap_s == 7, "a gap that still lasts counts as well"
+    ledger.close()
+    clock.sleep(100)
+    assert ledger.counts().requests.longest_gap_s == 7
+
+
+def test_the_pinger_asks_both_apis_and_every_question_on_both_kinds_of_connection(
+    ledger: Ledger, clock: FakeClock
+) -> None:
+    kept, fresh = StandInHeat(), StandInHeat()
+    rounds = iter([False] * 10 + [True])
+    Pinger(kept, fresh, ledger, clock).work(lambda: next(rounds))  # type: ignore[arg-type]
+    asked = {question for question in fresh.asked if question != "hang_up"}
+    assert asked | {"endpoint"} == set(kept.asked)
+    assert "GET http://heat.test:8000/" in asked
+    assert fresh.asked.count("hang_up") == 10
+    assert ledger.report().revisions == (("r1", "r2"),)
+
+
+def test_traffic_drains_and_leaves_nothing() -> None:
+    heat = StandInHeat()
+    clock = SystemClock()
+    with Traffic(lambda: heat, SETTINGS, clock, prefix="canary") as traffic:  # type: ignore[arg-type, return-value]
+        wait_until(lambda: heat.asked.count("create") >= SETTINGS.clients, clock, timeout=10, what="customers")
+    report = traffic.report()
+    assert report.stacks.completed >= SETTINGS.clients
+    assert report.stacks.failed == report.stacks.stuck == 0, report.failures
+    assert not heat.stacks
+    assert json.loads(json.dumps(report.to_json()))["revisions"] in ([], [{"api": "r1", "engine": "r2"}])
+
+
+def test_traffic_that_is_interrupted_drops_its_stacks_and_deletes_them() -> None:
+    heat = StandInHeat(ends={"CREATE": ""})
+
+    def interrupted() -> None:
+        with Traffic(lambda: heat, SETTINGS, SystemClock(), prefix="canary"):  # type: ignore[arg-type, return-value]
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not heat.stacks
+
+
+def test_clean_deletes_by_prefix_and_keeps_what_it_is_told_to(clock: FakeClock) -> None:
+    heat = StandInHeat()
+    for name in ("canary-a", "canary-kept", "customer-b"):
+        heat.create(name, template={"resources": {}})
+    assert clean(heat, "canary", clock, keep=frozenset({"canary-kept"})) == ("canary-a",)  # type: ignore[arg-type]
+    assert set(heat.stacks) == {"canary-kept", "customer-b"}
+    heat.ends["DELETE"] = ""
+    with pytest.raises(Inconclusive, match="canary-kept"):
+        clean(heat, "canary", clock)  # type: ignore[arg-type]

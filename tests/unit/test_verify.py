@@ -1,0 +1,207 @@
+"""Verify: the checks run in this very process, apart from the pytest that runs this test, and report every host."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from pipeline import environment
+from pipeline.checks import survey
+from pipeline.checks.result import CheckResult
+from pipeline.edges.clock import SystemClock
+from pipeline.edges.ssh import Result
+from pipeline.environment import Role
+from pipeline.errors import CommandFailed, HostUnreachable, PipelineError
+from pipeline.inventory import Host, Inventory
+from pipeline.region import Identity, Region
+from pipeline.release import HeatVersion, Release
+from pipeline.site import Site
+from pipeline.verify import VerifyReport, verify
+
+ROOT = Path(__file__).parents[2]
+RELEASE = Release(HeatVersion(26, 0, 2), "1.36", "1.9", "97b2a986f922", "3.11", ())
+SECRET = SecretStr("never-to-be-shown")
+
+
+class ThisMachine:
+    """A Remote to this machine: runs the real scripts with its own sh, as whoever runs the tests, and no root."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def run(self, host: Host, script: str, *, timeout: float = 300, check: bool = True, root: bool = True) -> Result:
+        self.asked.append(host.name)
+        done = subprocess.run(["sh", "-s"], input=script, capture_output=True, text=True, timeout=timeout)
+        if check and done.returncode:
+            raise CommandFailed(f"{host.name}: {done.stderr.strip()}", status=done.returncode)
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    def put(self, host: Host, source: Path, target: str) -> None:
+        raise AssertionError("a check copies nothing")
+
+    def close(self) -> None:
+        pass
+
+
+class Gone(ThisMachine):
+    """A Remote whose hosts are all gone."""
+
+    def run(self, host: Host, script: str, *, timeout: float = 300, check: bool = True, root: bool = True) -> Result:
+        self.asked.append(host.name)
+        raise HostUnreachable(f"{host.name} is gone")
+
+
+class Session:
+    """A customer's session, as far as a question to the API needs it."""
+
+    def get_token(self) -> str:
+        return SECRET.get_secret_value()
+
+    def get_project_id(self) -> str:
+        return "project"
+
+
+class Customer:
+    session = Session()
+
+
+def _site(remote: Any, roles: tuple[Role, ...] = tuple(Role)) -> Site:
+    hosts = tuple(Host(f"{role.value}-0", role, f"127.1.1.{index}", ()) for index, role in enumerate(roles, 1))
+    identity = Identity("http://127.1.1.9:5000/v3", "heat", "service", SECRET, "d", "a", SECRET, "canary", SECRET)
+    region = Region(Inventory("local", hosts), "127.1.1.5", identity, SECRET, SECRET, SECRET)
+    local = environment.load("local", ROOT / "environments")
+    customer: Any = Customer()
+    nothing: Any = None
+    return Site(local, region, ROOT / "templates", remote, customer, SystemClock(), nothing)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_broker(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A PATH without the services' tools, so that no test ever asks a service of this machine."""
+    tools = tmp_path_factory.mktemp("bin")
+    for tool in ("mariadb", "rabbitmqctl", "rabbitmq-diagnostics", "haproxy", "socat", "curl", "sudo"):
+        (tools / tool).write_text("#!/bin/sh\necho no such service here >&2\nexit 7\n")
+        (tools / tool).chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+        yield
+
+
+@pytest.fixture(scope="module")
+def report() -> VerifyReport:
+    return verify(_site(ThisMachine()), RELEASE, "heat-1", report=lambda _: None)
+
+
+def _outcomes(report: VerifyReport, name: str) -> dict[str, str]:
+    return {result.host: result.outcome for result in report.results if result.name == name}
+
+
+def test_every_host_gets_the_common_checks_and_those_of_its_role(report: VerifyReport) -> None:
+    assert set(_outcomes(report, "clock_is_right")) == {f"{role.value}-0" for role in Role}
+    assert set(_outcomes(report, "units_run_the_release")) == {"engine-0", "api-0"}
+    assert set(_outcomes(report, "vhost_is_there")) == {"messaging-0"}
+
+
+def test_a_machine_without_services_passes_what_it_can_and_fails_the_rest(report: VerifyReport) -> None:
+    assert set(_outcomes(report, "clock_is_right").values()) == {"passed"}
+    assert set(_outcomes(report, "units_are_enabled_and_active").values()) == {"failed"}
+    assert set(_outcomes(report, "files_are_as_rendered").values()) == {"failed"}
+    assert not report.ok
+    assert report.passed + report.failed == len(report.results)
+
+
+def test_what_fails_tells_what_was_expected_what_was_found_and_why(report: VerifyReport) -> None:
+    for result in report.failures:
+        if result.outcome == "failed":
+            first, second = result.message.splitlines()
+            assert first.startswith("expected ")
+            assert "; found " in first
+            assert second.startswith("likely: ")
+
+
+def test_no_secret_is_in_a_report(report: VerifyReport) -> None:
+    assert SECRET.get_secret_value() not in report.to_junit() + str(report.to_json())
+
+
+def test_junit_names_environment_role_and_host(report: VerifyReport) -> None:
+    suite = ET.fromstring(report.to_junit()).find("testsuite")  # noqa: S314 (written above)
+    assert suite is not None
+    assert suite.get("tests") == str(len(report.results))
+    assert {case.get("classname") for case in suite} == {f"local.{role.value}.{role.value}-0" for role in Role}
+
+
+def test_json_counts_and_lists_every_check(report: VerifyReport) -> None:
+    found = report.to_json()
+    assert (found["passed"], found["failed"]) == (report.passed, report.failed)
+    assert found["checks"][0].keys() == {"name", "host", "role", "environment", "outcome", "seconds", "message"}
+
+
+def test_the_outer_session_keeps_its_environment_and_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --no-such-option\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTEST_ADDOPTS", "--no-such-option")
+    before = {key: value for key, value in os.environ.items() if key.startswith("PYTEST_")}
+    hooks = list(sys.meta_path)
+    assert verify(_site(ThisMachine(), (Role.DATABASE,)), RELEASE, "heat-1", report=lambda _: None).results
+    assert {key: value for key, value in os.environ.items() if key.startswith("PYTEST_")} == before
+    assert sys.meta_path == hooks
+
+
+def test_nothing_is_printed_but_what_is_reported(capfd: pytest.CaptureFixture[str]) -> None:
+    said: list[str] = []
+    report = verify(_site(ThisMachine(), (Role.DATABASE,)), RELEASE, "heat-1", report=said.append)
+    assert capfd.readouterr() == ("", "")
+    assert said[-1] == f"database-0: {report.passed} checks passed"
+    assert len(said) == report.failed + 1
+
+
+def test_a_host_that_is_gone_is_asked_once_and_its_checks_are_errors() -> None:
+    remote = Gone()
+    report = verify(_site(remote), RELEASE, "heat-1", report=lambda _: None)
+    gone = [result for result in report.results if result.name == "no_unit_failed"]
+    assert {result.outcome for result in gone} == {"error"}
+    assert all(f"{result.host} is gone" in result.message for result in gone)
+    assert all(remote.asked.count(name) <= 3 for name in remote.asked)  # at once, before the first answer
+
+
+def test_an_interrupt_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: survey.Survey) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(survey.Survey, "clock_offsets", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        verify(_site(ThisMachine()), RELEASE, "heat-1", report=lambda _: None)
+
+
+def test_a_signals_exit_ends_the_run_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(self: survey.Survey) -> None:
+        raise SystemExit(143)
+
+    monkeypatch.setattr(survey.Survey, "clock_offsets", stopped)
+    with pytest.raises(SystemExit):
+        verify(_site(ThisMachine()), RELEASE, "heat-1", report=lambda _: None)
+
+
+def test_a_region_without_hosts_is_no_success() -> None:
+    empty = VerifyReport("local", RELEASE.id, (), 0.0)
+    assert not empty.ok
+
+
+def test_checks_that_cannot_be_loaded_are_an_error_of_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\npython_files = check_*.py\n")
+    (tmp_path / "check_broken.py").write_text("import no_such_module\n")
+    monkeypatch.setattr("pipeline.verify._HOME", tmp_path)
+    with pytest.raises(PipelineError, match="no_such_module"):
+        verify(_site(ThisMachine()), RELEASE, "heat-1", report=lambda _: None)
+
+
+def test_a_result_reads_as_one_line() -> None:
+    result = CheckResult("clock_is_right", "api-0", "api", "local", "failed", 0.1, "expected a; found b\nlikely: c")
+    assert str(result) == "api-0: clock_is_right failed: expected a; found b; likely: c"

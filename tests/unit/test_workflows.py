@@ -1,0 +1,134 @@
+"""CI: workflows only type what a person types, may do little, and end."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from invoke import Collection
+from invoke.loader import FilesystemLoader
+from invoke.parser import Parser
+
+ROOT = Path(__file__).parents[2]
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+EACH = pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+PINNED = {"actions/checkout", "actions/upload-artifact"}
+
+
+@pytest.fixture(scope="module")
+def tasks() -> Collection:
+    """Return the tasks that ./inv --list shows."""
+    module, _ = FilesystemLoader(start=str(ROOT)).load("tasks")
+    return Collection.from_module(module)
+
+
+def _workflow(path: Path) -> dict[str, Any]:
+    # BaseLoader keeps "on" a word: YAML 1.1 reads it as true.
+    workflow: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)  # noqa: S506
+    return workflow
+
+
+def _steps(workflow: dict[str, Any]) -> Iterator[dict[str, str]]:
+    for job in workflow["jobs"].values():
+        yield from job["steps"]
+
+
+def _commands(path: Path) -> list[str]:
+    return [line for step in _steps(_workflow(path)) for line in step.get("run", "").splitlines()]
+
+
+def test_there_is_a_workflow_for_each_way_to_change_an_environment() -> None:
+    assert [path.stem for path in WORKFLOWS] == ["ci", "promote", "smoke", "upgrade"]
+
+
+@EACH
+def test_every_line_is_an_inv_command_that_exists_with_those_flags(path: Path, tasks: Collection) -> None:
+    for command in _commands(path):
+        program, *arguments = shlex.split(command)
+        assert program == "./inv"
+        (context,) = Parser(contexts=tasks.to_contexts()).parse_argv(arguments)
+        assert context.name in tasks.task_names
+
+
+@EACH
+def test_no_input_of_a_person_is_pasted_into_a_shell(path: Path) -> None:
+    assert not [command for command in _commands(path) if "${{" in command]
+
+
+@EACH
+def test_every_variable_of_a_command_is_quoted_and_comes_from_the_jobs_env(path: Path) -> None:
+    workflow = _workflow(path)
+    known = {name for job in workflow["jobs"].values() for name in job.get("env", {})}
+    for command in _commands(path):
+        words = [word for word in command.split() if "$" in word]
+        assert all(word.startswith('"$') and word.strip('"$') in known for word in words), command
+
+
+@EACH
+def test_a_workflow_may_only_read_the_code(path: Path) -> None:
+    workflow = _workflow(path)
+    assert workflow["permissions"] == {"contents": "read"}
+    assert not [job for job in workflow["jobs"].values() if "permissions" in job]
+
+
+@EACH
+def test_every_job_ends(path: Path) -> None:
+    for job in _workflow(path)["jobs"].values():
+        assert 0 < int(job["timeout-minutes"]) <= 180
+
+
+@EACH
+def test_runs_on_one_environment_queue_up(path: Path) -> None:
+    workflow = _workflow(path)
+    concurrency = workflow["concurrency"]
+    if path.stem == "ci":
+        assert concurrency["cancel-in-progress"] == "true"
+        return
+    target = "to" if path.stem == "promote" else "environment"
+    assert concurrency == {"group": f"environment-${{{{ inputs.{target} }}}}", "cancel-in-progress": "false"}
+    assert all(job["environment"] == f"${{{{ inputs.{target} }}}}" for job in workflow["jobs"].values())
+
+
+@EACH
+def test_actions_are_ours_or_pinned_by_commit(path: Path) -> None:
+    for step in _steps(_workflow(path)):
+        uses = step.get("uses")
+        if uses is None or uses.startswith("./.github/actions/"):
+            continue
+        name, _, commit = uses.partition("@")
+        assert name in PINNED
+        assert len(commit) == 40
+        assert set(commit) <= set("0123456789abcdef")
+
+
+@EACH
+def test_a_checkout_leaves_no_token_behind(path: Path) -> None:
+    checkouts = [step for step in _steps(_workflow(path)) if step.get("uses", "").startswith("actions/checkout@")]
+    assert checkouts
+    assert all(step["with"]["persist-credentials"] == "false" for step in checkouts)  # type: ignore[index]
+
+
+@EACH
+def test_every_local_action_exists(path: Path) -> None:
+    for step in _steps(_workflow(path)):
+        if step.get("uses", "").startswith("./"):
+            assert (ROOT / step["uses"] / "action.yml").is_file()
+
+
+@EACH
+def test_a_secret_only_ever_goes_to_the_action_that_guards_it(path: Path) -> None:
+    for step in _steps(_workflow(path)):
+        if "secrets." in str(step):
+            assert step["uses"] == "./.github/actions/cloud-access"
+
+
+def test_the_clouds_file_is_private_and_its_text_never_in_a_command() -> None:
+    action = _workflow(ROOT / ".github/actions/cloud-access/action.yml")
+    (step,) = action["runs"]["steps"]
+    assert "${{" not in step["run"]
+    assert "umask 077" in step["run"]
+    assert "chmod 600" in step["run"]
