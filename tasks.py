@@ -73,7 +73,11 @@ def pipeline() -> Pipeline:
     clock = SystemClock()
     # Where nobody watches, a log's lines are not to be folded at 80 columns.
     console = Console(width=None if sys.stdout.isatty() else 160)
-    return Pipeline(Workspace(ROOT, ROOT / ".state"), clock, Progress(console, clock))
+    return Pipeline(
+        Workspace(ROOT, Path(os.environ.get("PIPELINE_STATE", ROOT / ".state")).resolve()),
+        clock,
+        Progress(console, clock),
+    )
 
 
 # local: the cloud on this machine
@@ -115,14 +119,13 @@ def ssh(_: Context, host: str, environment: str = "local", run: str = "") -> Non
     os.execvp(arguments[0], [*arguments, *([run] if run else [])])  # noqa: S606 (ssh takes the terminal over)
 
 
-@command("name", help={"name": "keystone, seed, mariadb, machines, or a host's machine name; all when left out"})
-def logs(_: Context, name: str = "") -> None:
-    """Print the last lines of the local cloud's logs."""
+@command("name", help={"name": "keystone, seed, mariadb, machines, or a machine (local-engine-0)", "lines": "how many"})
+def logs(_: Context, name: str = "seed", lines: int = 50) -> None:
+    """Print the last lines of a log of the local cloud."""
     from pipeline import localcloud
 
-    it = pipeline()
-    for line in localcloud.logs(it.workspace.cloud, name):
-        it.progress.console.print(line, markup=False, highlight=False, soft_wrap=True)
+    path = localcloud.logs(pipeline().workspace.cloud, name)
+    print(*path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:], sep="\n")
 
 
 # env: the environments of this checkout

@@ -22,8 +22,8 @@ _CAUSES = {
 
 def check_configuration_is_valid(host: Any) -> None:
     """HAProxy would start with the configuration on disk."""
-    result = host.run("haproxy -c -q -f /etc/haproxy/haproxy.cfg")
-    said = " ".join(result.stderr.split())[:300]
+    result = host.run("haproxy -c -f /etc/haproxy/haproxy.cfg")
+    said = "; ".join(line for line in (result.stderr + result.stdout).splitlines() if "ALERT" in line)[:300]
     likely = "haproxy.cfg was edited by hand: inv deploy writes it again"
     expect(result.rc == 0, expected="a valid haproxy.cfg", found=said, likely=likely)
 

@@ -8,7 +8,6 @@ from typing import Any, cast
 import pytest
 
 from pipeline.checks.survey import Survey
-from pipeline.edges.testinfra_backend import connected
 from pipeline.inventory import Host
 from pipeline.release import Release
 from pipeline.site import Site
@@ -37,9 +36,9 @@ def target(request: pytest.FixtureRequest) -> Host:
 
 
 @pytest.fixture(scope="session")
-def host(target: Host, site: Site) -> Any:
+def host(target: Host, survey: Survey) -> Any:
     """The host that is checked, as testinfra sees it."""
-    return connected(site.remote, target)
+    return survey.host(target)
 
 
 @pytest.fixture(scope="session")

@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pipeline import commands
+from pipeline.checks.listening import sockets
+from pipeline.checks.processes import process_of
 from pipeline.edges.balancer import Server
 from pipeline.edges.broker import Queue
+from pipeline.edges.testinfra_backend import connected
 from pipeline.environment import Role
 from pipeline.errors import PipelineError
-from pipeline.hostfiles import CURRENT
+from pipeline.hostfiles import CURRENT, UNITS
 from pipeline.inventory import Host
 from pipeline.site import Site
 
@@ -53,6 +56,7 @@ class Survey:
         self._site = site
         self._vhost = vhost
         self._asked: dict[str, Future[Any]] = {}
+        self._hosts = {host.name: connected(site.remote, host) for host in site.region.inventory.hosts}
         self._pool = ThreadPoolExecutor(max_workers=16, thread_name_prefix="survey")
 
     def begin(self) -> None:
@@ -62,10 +66,16 @@ class Survey:
         self._ask("broker", self._broker)
         for host in self._site.region.inventory.of(Role.API):
             self._ask(f"api {host.name}", lambda host=host: self._answers(host))  # type: ignore[misc]
+        for host in self._site.region.inventory.hosts:
+            self._ask(f"look {host.name}", lambda host=host: self._look(host))  # type: ignore[misc]
 
     def close(self) -> None:
         """End: what was not asked yet is not asked."""
         self._pool.shutdown(cancel_futures=True)
+
+    def host(self, target: Host) -> Any:
+        """Return `target` as testinfra sees it: the checks' fixture `host`."""
+        return self._hosts[target.name]
 
     def clock_offsets(self) -> Mapping[str, float]:
         """Return how many seconds each host's clock is ahead of this machine's; hosts that are gone are left out."""
@@ -102,6 +112,13 @@ class Survey:
         if question not in self._asked:
             self._asked[question] = self._pool.submit(ask)
         return self._asked[question]
+
+    def _look(self, target: Host) -> None:
+        """Ask what most checks of a host ask, so that it is known when they do; what fails here fails there again."""
+        host = self.host(target)
+        sockets(host)
+        for unit in UNITS[target.role]:
+            process_of(host, unit)
 
     def _offset(self, host: Host) -> float:
         remote, clock = self._site.remote, self._site.clock
