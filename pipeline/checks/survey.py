@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from pipeline import commands
@@ -62,12 +63,12 @@ class Survey:
     def begin(self) -> None:
         """Ask all that is slow, and open the connections to all hosts at once."""
         for host in self._site.region.inventory.hosts:
-            self._ask(f"clock {host.name}", lambda host=host: self._offset(host))  # type: ignore[misc]
+            self._ask(f"clock {host.name}", partial(self._offset, host))
         self._ask("broker", self._broker)
         for host in self._site.region.inventory.of(Role.API):
-            self._ask(f"api {host.name}", lambda host=host: self._answers(host))  # type: ignore[misc]
+            self._ask(f"api {host.name}", partial(self._answers, host))
         for host in self._site.region.inventory.hosts:
-            self._ask(f"look {host.name}", lambda host=host: self._look(host))  # type: ignore[misc]
+            self._ask(f"look {host.name}", partial(self._look, host))
 
     def close(self) -> None:
         """End: what was not asked yet is not asked."""
@@ -81,7 +82,7 @@ class Survey:
         """Return how many seconds each host's clock is ahead of this machine's; hosts that are gone are left out."""
         offsets = {}
         for host in self._site.region.inventory.hosts:
-            future = self._ask(f"clock {host.name}", lambda host=host: self._offset(host))  # type: ignore[misc]
+            future = self._ask(f"clock {host.name}", partial(self._offset, host))
             if not isinstance(future.exception(), PipelineError):
                 offsets[host.name] = future.result()
         return offsets
@@ -96,7 +97,7 @@ class Survey:
 
     def api(self, host: Host) -> ApiAnswers:
         """Return what `host` answered, asked often enough to reach every engine's worker."""
-        return self._ask(f"api {host.name}", lambda: self._answers(host)).result()
+        return self._ask(f"api {host.name}", partial(self._answers, host)).result()
 
     def servers(self) -> tuple[Server, ...]:
         """Return the load balancer's servers."""
@@ -105,7 +106,7 @@ class Survey:
     def common_configuration(self, role: Role) -> Mapping[str, str]:
         """Return, per host of `role`, a digest of what its heat.conf and manifest must share with the others'."""
         hosts = self._site.region.inventory.of(role)
-        asked = {host.name: self._ask(f"shared {host.name}", lambda host=host: self._shared(host)) for host in hosts}  # type: ignore[misc]
+        asked = {host.name: self._ask(f"shared {host.name}", partial(self._shared, host)) for host in hosts}
         return {name: future.result() for name, future in asked.items() if future.exception() is None}
 
     def _ask(self, question: str, ask: Callable[[], T]) -> Future[T]:
@@ -143,7 +144,8 @@ class Survey:
         settings, session = self._site.environment.heat, self._site.customer.session
         url = f"http://{host.address}:{settings.api_port}/v1/{session.get_project_id()}/build_info"
         asks = len(self._site.region.inventory.of(Role.ENGINE)) * settings.engine_workers  # the broker goes round
-        script = "\n".join([commands.ask_api(url, session.get_token()), "echo"] * asks)
+        # The first refusal ends it: without a broker each question would take its whole 30 s.
+        script = "\n".join(["set -e", *[commands.ask_api(url, session.get_token()), "echo"] * asks])
         result = self._site.remote.run(host, script, timeout=30 * asks + 30, check=False)
         lines = [line for line in result.stdout.splitlines() if line]
         answers = [answer for line in lines if (answer := revisions(line)) is not None]

@@ -64,21 +64,25 @@ class Cgroups:
             clock.sleep(0.02)
         self.kill(name, clock)
 
-    def kill(self, name: str, clock: Clock) -> None:
-        """End every process of `name` at once and drop the group. Nothing to end is well.
+    def kill(self, name: str, clock: Clock) -> frozenset[int]:
+        """End every process of `name` at once, drop the group, return the pids that were ended. None there is well.
 
         Raises Inconclusive if a process outlives SIGKILL by 15 seconds.
         """
 
+        ended: set[int] = set()
+
         def gone() -> bool:
             for pid in self.pids(name):
                 _signal(pid, signal.SIGKILL)
+                ended.add(pid)
             return not self.populated(name)
 
         wait_until(gone, clock, timeout=15, interval=0.02, what=f"the processes of {name} to end")
         for root in self.roots:
             for group in (*_tree(root / name), root / name):
                 _remove(group, clock)
+        return frozenset(ended)
 
     def remove(self, clock: Clock) -> None:
         """Drop the cloud's own groups, after every group in them was killed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -55,7 +56,7 @@ def _build(root: Path) -> None:
         run(
             "setpriv", "--pdeathsig=KILL", "unshare", "--fork", "--pid", "--kill-child", "--mount-proc",
             "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", f"--include={packages}", *options,
-            f"--customize-hook={RECIPE / 'customize'} \"$1\"", SUITE, str(root), *_mirrors(),
+            f"--customize-hook=sh {shlex.quote(str(RECIPE / 'customize'))} \"$1\"", SUITE, str(root), *_mirrors(),
             timeout=1500,
         )  # fmt: skip
     except PipelineError as error:

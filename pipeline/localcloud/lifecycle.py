@@ -6,7 +6,7 @@ Every step asks what is there before it does anything, so that `up` after a kill
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,12 +63,32 @@ def down(directory: Path, *, report: Report, clock: Clock | None = None) -> None
         cloud = LocalCloud(directory.resolve(), records.TEST_RANGE)
         groups = cgroups.find(cloud.name)
         there = cloud.directory.exists() or bool(groups.names() or network.namespaces(cloud))
+        ended: set[int] = set()
         for name in sorted(groups.names(), key=_order):
             report(f"{name}: ending")
-            groups.kill(name, clock)
+            ended |= groups.kill(name, clock)
         groups.remove(clock)
         _remove_files(cloud)
+        _await_reaping(ended, clock)
     report("local cloud: down, nothing left" if there else "local cloud: there was none")
+
+
+def _await_reaping(pids: Collection[int], clock: Clock) -> None:
+    """Wait until init has taken notice of the ended, so that not even zombies are left when we say so.
+
+    Some do that every other second; one that never does is no fault of the cloud, so this ends either way.
+    """
+    deadline = clock.monotonic() + 10
+    while any(_is_zombie(pid) for pid in pids) and clock.monotonic() < deadline:
+        clock.sleep(0.1)
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] == "Z"
 
 
 def _order(name: str) -> int:

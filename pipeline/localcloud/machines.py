@@ -85,7 +85,8 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
 
     def _serve(self) -> None:
-        if not hmac.compare_digest(self.headers.get("X-Auth-Token", ""), self.server.token):
+        given = self.headers.get("X-Auth-Token", "").encode()
+        if not hmac.compare_digest(given, self.server.token.encode()):
             return self._reply(401, {"error": "X-Auth-Token is missing or wrong"})
         try:
             length = int(self.headers.get("Content-Length") or 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["NO_WORKER", "RESOURCE_SLOW", "of_answer", "of_reason", "of_signal"]
+__all__ = ["NO_ENGINE", "NO_WORKER", "RESOURCE_SLOW", "of_answer", "of_reason", "of_signal"]
 
 NO_ENGINE = (
     "heat-api answers and no engine does: is heat-engine running, and does its transport_url name the broker and "
@@ -45,7 +45,7 @@ def of_reason(reason: str) -> str:
 def of_answer(status: int, text: str, *, service: str, timed_out: bool = False) -> str:
     """Return what is probably wrong where `service` answered with `status` and `text`; status 0 is no answer."""
     if timed_out:
-        return f"{service} takes the connection and says nothing; or {NO_ENGINE}"
+        return f"{service} takes the connection and says nothing: do all its workers hang?"
     if status == 0:
         return (
             f"nothing listens there: is {service} (or the load balancer before it) running, and does the endpoint in "

@@ -93,7 +93,7 @@ def _step(rung: Rung, ground: Ground, before: Iterable[RungResult]) -> RungResul
     except RungFailed as failed:
         return ended("failed", failed.message, failed.likely_cause)
     except HeatRefused as refused:
-        return ended("failed", refused.message, _cause(rung, refused))
+        return ended("failed", refused.message, _cause(rung, refused, before))
     except PipelineError as error:
         return ended("failed", error.message, error.hint)
 
@@ -102,8 +102,10 @@ def _held(name: str, results: Iterable[RungResult]) -> bool:
     return any(result.name == name and result.outcome == "passed" for result in results)
 
 
-def _cause(rung: Rung, refused: HeatRefused) -> str:
+def _cause(rung: Rung, refused: HeatRefused, before: Iterable[RungResult]) -> str:
     service = "heat-api-cfn" if "cloudformation" in rung.name else "heat-api"
     if "catalog" in refused.message:
         return "identity: is Keystone up, does it know the user of clouds.yaml, and has this region the endpoint?"
+    if refused.timed_out and _held("token", before):
+        return causes.NO_ENGINE  # for what needs no engine was answered
     return causes.of_answer(refused.status, refused.message, service=service, timed_out=refused.timed_out)

@@ -89,6 +89,18 @@ def test_an_api_without_engines_is_told_apart() -> None:
     assert "vhost" in rungs["versions and build_info"].likely_cause
 
 
+@pytest.mark.parametrize(
+    ("method", "rung", "word"),
+    [
+        ("GET http://heat.test:8004/", "endpoint orchestration", "hang"),
+        ("build_info", "versions and build_info", "vhost"),
+    ],
+)
+def test_silence_of_engines_is_told_from_silence_of_the_api(method: str, rung: str, word: str) -> None:
+    silence = HeatRefused("no answer in time", timed_out=True)
+    assert word in climb(StandInHeat(refuse={method: [silence]}))[rung].likely_cause
+
+
 def test_an_unknown_user_is_told_apart() -> None:
     refusal = HeatRefused("reading the catalog for orchestration: HTTP 401", status=401)
     rungs = climb(StandInHeat(refuse={"endpoint": [refusal]}))
