@@ -10,6 +10,7 @@ from pipeline.installation import RELEASES
 
 __all__ = [
     "ask_api",
+    "bind_port_mapper",
     "db_sync",
     "enable",
     "make_user",
@@ -37,6 +38,17 @@ def enable(units: Sequence[str], *, restart: bool = False) -> str:
     names = shlex.join(units)
     again = f"systemctl reload-or-restart {names}\n" if restart else ""
     return f"set -eu\nsystemctl daemon-reload\nsystemctl enable --quiet {names}\n{again}systemctl start {names}"
+
+
+def bind_port_mapper() -> str:
+    """Make Erlang's port mapper listen where its unit says; the broker registers with it again by itself."""
+    return """\
+set -eu
+systemctl daemon-reload
+if ss -Hltn 'sport = 4369' | grep -qv '127.0.0.1:4369'; then
+    systemctl stop epmd.socket epmd.service
+fi
+systemctl start epmd.socket"""
 
 
 def stop(units: Sequence[str]) -> str:

@@ -52,6 +52,8 @@ def _seconds(value: object) -> object:
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, description='seconds, or text such as "5m"')]
 Name = Annotated[str, Field(pattern=_NAME.pattern, description="small letters, digits and dashes")]
 
+CloudName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]{0,62}$", description="as OpenStack's own names are")]
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
@@ -107,7 +109,7 @@ class Ssh(_Frozen):
 class HeatSettings(_Frozen):
     """Settings of the deployed Heat."""
 
-    region: Name
+    region: CloudName
     creates_region: bool
     engine_workers: int = Field(ge=1, le=64)
     api_processes: int = Field(ge=1, le=64)
@@ -163,7 +165,7 @@ class Environment(_Frozen):
     name: Name
     description: str = ""
     provider: Provider
-    cloud: Name
+    cloud: CloudName
     promotes_from: Name | None = None
     topology: Topology
     network: Network

@@ -65,6 +65,7 @@ _SERVICE_FILES = {
     Role.MESSAGING: (
         ("rabbitmq.conf", "/etc/rabbitmq/rabbitmq.conf"),
         ("rabbitmq-env.conf", "/etc/rabbitmq/rabbitmq-env.conf"),
+        ("epmd.socket.conf", "/etc/systemd/system/epmd.socket.d/loopback.conf"),
     ),
     Role.LOADBALANCER: (("haproxy.cfg", "/etc/haproxy/haproxy.cfg"),),
 }

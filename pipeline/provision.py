@@ -81,6 +81,8 @@ def _configure_service(site: Site, host: Host) -> list[str]:
     files = role_files(host, site.environment, site.region, site.templates)
     changed = _write(site, host, write_script(files))
     restart = bool(changed)
+    if host.role is Role.MESSAGING:
+        site.remote.run(host, commands.bind_port_mapper())
     site.remote.run(host, commands.enable(UNITS[host.role], restart=restart), timeout=site.environment.deadlines.step)
     if host.role is Role.DATABASE:
         site.database.create(site.region.database_password)

@@ -20,7 +20,7 @@ from pipeline.environment import Environment, Role
 from pipeline.errors import ConfigurationInvalid, VerificationFailed
 from pipeline.evidence import Operation
 from pipeline.fleet import Fleet
-from pipeline.health import stays_healthy
+from pipeline.health import api_answers, engine_is_up, stays_healthy
 from pipeline.junit import OUTCOMES
 from pipeline.progress import Progress
 from pipeline.provision import configure_release, configure_services, first_start, install_release
@@ -136,10 +136,17 @@ class Pipeline:
 
     def smoke(self, name: str) -> SmokeReport:
         """Use a region as a customer would, rung by rung; the report says which rungs failed, and the likely cause."""
-        with self._site(self.environment(name)) as site:
+        target = self.environment(name)
+        with self._site(target) as site:
             release, _ = self._running(site)
             with self._recorded("smoke", name, release) as outcome, self.progress.stage("smoke"):
-                report = climb(site.customer, self.clock, report=lambda rung: self.progress.say(str(rung)))
+                report = climb(
+                    site.customer,
+                    self.clock,
+                    report=lambda rung: self.progress.say(f"{rung.outcome}: {rung.name}: {rung.detail}"),
+                    expect_engines=target.topology.engine.count,
+                    engines=site.database.hosts_at_work,
+                )
                 outcome.counts.update({f"rungs_{kind}": report.count(kind) for kind in OUTCOMES})
                 outcome.passed = report.ok
         return report
@@ -206,9 +213,11 @@ class Pipeline:
                 return True
             return False
         first_start(site, release)
+        for engine in site.region.inventory.of(Role.ENGINE):
+            stays_healthy(site, engine, partial(engine_is_up, site, engine, frozenset()))
         for api in site.region.inventory.of(Role.API):
+            stays_healthy(site, api, partial(api_answers, site, api, frozenset({release.id})))
             site.balancer.admit(api.name, timeout=site.environment.policy.health.healthy_deadline)
-        stays_healthy(site, site.region.inventory.one(Role.API), lambda: _answers(site, release))
         return True
 
     def _restart(self, site: Site, fleet: Fleet, release: Release) -> None:
@@ -277,11 +286,6 @@ def _manifest(site: Site, fleet: Fleet, release_id: str) -> Release:
 def _customer(site: Site, workspace: Workspace) -> Heat:
     """A session of its own for each customer, as customers have."""
     return connect(site.environment.name, workspace.customer_clouds(site.environment.name))
-
-
-def _answers(site: Site, release: Release) -> bool:
-    info = site.customer.build_info()
-    return bool(info["api"]["revision"] == info["engine"]["revision"] == release.id)
 
 
 def _tell(progress: Progress, plan: RolloutPlan) -> None:

@@ -86,11 +86,13 @@ class Database:
         )[0]
         return InFlight(*(int(count) for count in row))
 
-    def engines_of(self, stack_id: str) -> frozenset[str]:
-        """Return the ids of the engines that hold resources of a stack at this moment."""
-        query = "SELECT DISTINCT engine_id FROM heat.resource WHERE engine_id IS NOT NULL AND root_stack_id = "
-        rows = self._rows(query + _quoted(stack_id))
-        return frozenset(row[0] for row in rows)
+    def hosts_at_work(self, stack_id: str) -> frozenset[str]:
+        """Return the hosts whose engines hold resources of a stack at this moment."""
+        query = (
+            "SELECT DISTINCT service.host FROM heat.resource JOIN heat.service USING (engine_id)"
+            " WHERE resource.stack_id = "
+        )
+        return frozenset(row[0] for row in self._rows(query + _quoted(stack_id)))
 
     def oldest_deleted_days(self) -> int:
         """Return how many days ago the oldest stack waiting for a purge was deleted; 0 where there is none."""
