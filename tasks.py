@@ -202,22 +202,47 @@ def upgrade(_: Context, environment: str, release: str, plan: bool = False) -> N
 def verify(_: Context, environment: str, junit: str = "", json: str = "") -> None:
     """Check every host against what it should be."""
     from pipeline import show
+    from pipeline.errors import VerificationFailed
 
     it = pipeline()
     report = it.verify(environment)
     show.save(report, junit=junit, json_file=json)
     show.checks(report, it.progress.console)
+    if not report.ok:
+        raise VerificationFailed(
+            f"{report.failed} checks failed in {environment}", hint=f"inv local.ssh HOST --environment {environment}"
+        )
+    if not report.ok:
+        raise VerificationFailed(
+            f"{report.failed} checks failed in {environment}", hint="mend what they name, then again"
+        )
 
 
-@command("environment", help={"junit": "file for JUnit XML", "json": "file for JSON"})
-def smoke(_: Context, environment: str, junit: str = "", json: str = "") -> None:
-    """Use an environment's Heat as a customer would, rung by rung. Any entry of your clouds.yaml works too."""
+@command(
+    "environment",
+    help={
+        "cloud": "an entry of your own clouds.yaml, instead of an environment",
+        "region": "its region, where the entry does not say",
+        "junit": "file for JUnit XML",
+        "json": "file for JSON",
+    },
+)
+def smoke(
+    _: Context, environment: str = "", cloud: str = "", region: str = "", junit: str = "", json: str = ""
+) -> None:
+    """Use a Heat as a customer would, rung by rung: an environment's, or any of your clouds.yaml."""
     from pipeline import show
+    from pipeline.errors import ConfigurationInvalid, VerificationFailed
 
+    if bool(environment) == bool(cloud):
+        raise ConfigurationInvalid("name either an environment or --cloud", hint="inv smoke local")
     it = pipeline()
-    report = it.smoke(environment)
+    report = it.smoke_cloud(cloud, region or None) if cloud else it.smoke(environment)
     show.save(report, junit=junit, json_file=json)
     show.rungs(report, it.progress.console)
+    if not report.ok:
+        name = environment or cloud
+        raise VerificationFailed(f"{report.count('failed')} rungs failed in {name}", hint="read their likely causes")
 
 
 @command(help={"release": "version, id or digest", "to": "environment", "dry_run": "only the gate and the plan"})
@@ -259,11 +284,12 @@ def demo(_: Context, from_: str = "25.0.2", to: str = "26.0.2", report: str = ""
 @command(help={"unit": "only what needs neither root nor network"})
 def test(context: Context, unit: bool = False) -> None:
     """Lint, types, layers, unit and integration tests."""
-    tools = Path(sys.executable).parent
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     coverage = "" if unit else "--cov --cov-report=term-missing:skip-covered --cov-fail-under=85"
     steps = (
         "ruff check .",
         "ruff format --check .",
+        ".github/lint/actionlint",
         "mypy",
         "lint-imports",
         f"pytest {'tests/unit' if unit else 'tests'} {coverage}",
@@ -271,7 +297,7 @@ def test(context: Context, unit: bool = False) -> None:
     for step in steps:
         print(f"▶ {step}", flush=True)
         with context.cd(str(ROOT)):
-            result = context.run(f"{tools}/{step}", warn=True, pty=False)
+            result = context.run(step, env={"PATH": path}, warn=True, pty=False)
         if result is None or result.failed:
             print(f"error: {step.split()[0]} found something", file=sys.stderr)
             sys.exit(1)

@@ -94,7 +94,7 @@ def demonstrate(pipeline: Pipeline, name: str, *, old: str, new: str, report: Pa
     checks, rungs = pipeline.verify(name), pipeline.smoke(name)
     proof = Proof(tuple(pipeline.progress.stages), traffic, before, after, checks, rungs, plan.target.id)
     if report is not None:
-        report.write_text(json.dumps(proof.to_json(), indent=2) + "\n", encoding="utf-8")
+        show.write(report, json.dumps(proof.to_json(), indent=2) + "\n")
     show.proof(proof.stages, traffic, proof.answers(), proof.results(), pipeline.progress.console)
     if faults := proof.faults():
         raise VerificationFailed(f"the proof does not hold: {'; '.join(faults)}", hint=f"inv verify {name}")

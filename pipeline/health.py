@@ -68,7 +68,7 @@ def stays_healthy(site: Site, host: Host, healthy: Callable[[], bool]) -> None:
 
 
 def _active(site: Site, host: Host) -> bool:
-    """A unit that systemd keeps restarting is not active, however often it looks so: ask for its restarts too."""
-    units = " ".join(UNITS[host.role])
-    answer = site.remote.run(host, f"systemctl is-active --quiet {units}", check=False)
-    return answer.status == 0
+    """Whether every unit of `host` runs; one that waits to be restarted does not."""
+    # Asked about several units at once, is-active says yes where one is.
+    script = " && ".join(f"systemctl is-active --quiet {unit}" for unit in UNITS[host.role])
+    return site.remote.run(host, script, check=False).status == 0

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 
 from pipeline.edges.clock import Clock
 
@@ -27,11 +28,11 @@ class Progress:
     def stage(self, name: str) -> Iterator[None]:
         """Announce stage `name`, and when its body ended well, how many seconds it took."""
         started = self._clock.monotonic()
-        self._print(f"[bold cyan]▶ {name}[/]")
+        self._print(f"[bold cyan]▶ {escape(name)}[/]")
         yield
         seconds = self._clock.monotonic() - started
         self.stages.append((name, round(seconds, 2)))
-        self._print(f"[green]✓ {name}[/] [dim]{seconds:.1f} s[/]")
+        self._print(f"[green]✓ {escape(name)}[/] [dim]{seconds:.1f} s[/]")
 
     def say(self, text: str) -> None:
         """Tell one line below the stage."""

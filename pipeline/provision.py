@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 from pipeline import commands
 from pipeline.edges.parallel import on_each
 from pipeline.edges.wheelhouse import Built
 from pipeline.environment import Role
 from pipeline.fleet import Fleet
+from pipeline.health import api_answers, engine_is_up, stays_healthy
 from pipeline.hostfiles import UNITS, release_files, role_files, write_script
 from pipeline.installation import install_script
 from pipeline.inventory import Host
 from pipeline.release import Release
+from pipeline.rollout import restart_plan
 from pipeline.site import Site
+from pipeline.upgrade import Rollout
 
-__all__ = ["configure_release", "configure_services", "first_start", "install_release"]
+__all__ = ["bring_up", "configure_release", "configure_services", "first_start", "install_release"]
 
 _BACKING = (Role.DATABASE, Role.MESSAGING)
 
@@ -61,6 +67,25 @@ def configure_release(site: Site, release: Release, vhost: str) -> tuple[str, ..
     return tuple(path for paths in on_each(hosts, write) for path in paths)
 
 
+def bring_up(site: Site, fleet: Fleet, release: Release, written: Sequence[str]) -> bool:
+    """Bring every engine and API host up on `release`, with what was `written` ("HOST:PATH"); return whether any moved.
+
+    A fleet that runs already and got new settings is restarted host by host, by the careful road of an upgrade.
+    """
+    if not all(state.settled_on(release.id) for state in fleet.states):
+        first_start(site, release)
+        _await_health(site, release)
+        return True
+    if not any(path.startswith(("engine-", "api-")) for path in written):
+        return False
+    rollout = Rollout(site, restart_plan(fleet, release, next(iter(fleet.vhosts(Role.ENGINE)))))
+    for state in fleet.of(Role.ENGINE):
+        rollout.move_engine(state)
+    for state in fleet.of(Role.API):
+        rollout.move_api(state)
+    return True
+
+
 def first_start(site: Site, release: Release) -> None:
     """Start a region that never ran: schema, then engines, then APIs; every host at once, for nobody uses it yet."""
     engines = site.region.inventory.of(Role.ENGINE)
@@ -75,6 +100,15 @@ def first_start(site: Site, release: Release) -> None:
             site.progress.say(f"{host.name}: {', '.join(units)} started")
 
         on_each(site.region.inventory.of(role), start)
+
+
+def _await_health(site: Site, release: Release) -> None:
+    inventory, deadline = site.region.inventory, site.environment.policy.health.healthy_deadline
+    for engine in inventory.of(Role.ENGINE):
+        stays_healthy(site, engine, partial(engine_is_up, site, engine, frozenset()))
+    for api in inventory.of(Role.API):
+        stays_healthy(site, api, partial(api_answers, site, api, frozenset({release.id})))
+        site.balancer.admit(api.name, timeout=deadline)
 
 
 def _configure_service(site: Site, host: Host) -> list[str]:

@@ -68,7 +68,8 @@ def render(environment: Environment, templates: Path) -> tuple[RenderedStack, ..
     listing = _yaml(render_text(templates, "stacks.yaml.j2", facts), "stacks.yaml.j2")
     registry, files = _provider(templates, environment.provider)
     stacks = []
-    for name, entry in listing.items():
+    for name, given in listing.items():
+        entry = given or {}
         text = render_text(templates, f"{name}.yaml.j2", facts)
         _yaml(text, f"{name}.yaml.j2")
         inputs = {key: tuple(path.split(".")) for key, path in (entry.get("from") or {}).items()}
@@ -106,15 +107,21 @@ def render_text(templates: Path, name: str, facts: Mapping[str, Any]) -> str:
 
 
 def write(stacks: tuple[RenderedStack, ...], directory: Path) -> tuple[Path, ...]:
-    """Write every stack as NAME.yaml and NAME.env.yaml, provider files beside them; return the paths, sorted."""
+    """Write every stack as NAME.yaml and NAME.env.yaml, provider files beside them; return the paths, sorted.
+
+    Raises ConfigurationInvalid naming what cannot be written.
+    """
     written = {}
     for stack in stacks:
         written[directory / f"{stack.name}.yaml"] = stack.template
         written[directory / f"{stack.name}.env.yaml"] = yaml.safe_dump(stack.heat_environment(), sort_keys=True)
         written.update({directory / name: text for name, text in stack.files.items()})
-    for path, text in written.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+    try:
+        for path, text in written.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationInvalid(f"{error.filename}: cannot be written: {error.strerror}") from error
     return tuple(sorted(written))
 
 

@@ -36,6 +36,11 @@ class RolloutPlan:
         """Every host that is still to move, in order."""
         return (*self.engines_first, *self.apis, *self.engines_last)
 
+    def describe(self) -> tuple[str, ...]:
+        """Return the plan for people, a line each."""
+        moves = ", ".join(state.host.name for state in self.moves) or "nothing: the region is there"
+        return f"mode: {self.mode}, because {self.reason}", f"to move, in order: {moves}"
+
 
 def vhost_of(release: Release) -> str:
     """Return the name of the vhost that a cutover to `release` opens."""

@@ -11,13 +11,14 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.edges.wheelhouse import Built
+from pipeline.errors import PipelineError
 from pipeline.evidence import Record
 from pipeline.localcloud import CloudStatus
 from pipeline.smoke import SmokeReport
 from pipeline.traffic import TrafficReport
 from pipeline.verify import VerifyReport
 
-__all__ = ["checks", "cloud", "history", "proof", "releases", "rungs", "save", "table", "traffic"]
+__all__ = ["checks", "cloud", "history", "proof", "releases", "rungs", "save", "table", "traffic", "write"]
 
 _COLOUR = {"passed": "green", "failed": "red", "error": "red", "skipped": "yellow"}
 
@@ -33,11 +34,20 @@ class Report(Protocol):
 
 
 def save(report: Report, *, junit: str = "", json_file: str = "") -> None:
-    """Write a report to the files named, each only where it is."""
+    """Write a report to the files named, each only where it is. Raises PipelineError where one cannot be written."""
     if junit:
-        Path(junit).write_text(report.to_junit(), encoding="utf-8")
+        write(Path(junit), report.to_junit())
     if json_file:
-        Path(json_file).write_text(json.dumps(report.to_json(), indent=2) + "\n", encoding="utf-8")
+        write(Path(json_file), json.dumps(report.to_json(), indent=2) + "\n")
+
+
+def write(path: Path, text: str) -> None:
+    """Write `text` to `path`, in directories made as needed. Raises PipelineError where that cannot be done."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise PipelineError(f"{path}: cannot be written: {error.strerror}", hint="name another file") from error
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> None:
@@ -97,7 +107,9 @@ def rungs(report: SmokeReport, console: Console) -> None:
     """Print the rungs of a smoke test, each failed one with its likely cause."""
     for rung in report.rungs:
         console.print(
-            f"{rung.outcome:8} {rung.name:28} {rung.seconds:6.1f} s  {rung.detail}", style=_COLOUR[rung.outcome]
+            f"{rung.outcome:8} {rung.name:28} {rung.seconds:6.1f} s  {rung.detail}",
+            style=_COLOUR[rung.outcome],
+            markup=False,
         )
         if rung.likely_cause:
             console.print(f"         likely cause: {rung.likely_cause}", markup=False)

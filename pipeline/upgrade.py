@@ -97,7 +97,7 @@ class Rollout:
         old = [engine for state in self.plan.engines_last for engine in live_engines(self.site, state.host)]
         quiet, last = 0, ""
         deadline = self.site.clock.monotonic() + policy.timeout
-        while quiet < policy.idle_polls:
+        while True:
             ready = sum(queue.ready for vhost in self.plan.old_vhosts for queue in self._work(vhost))
             held = self.site.database.in_flight(old)
             quiet = quiet + 1 if not ready and held.idle else 0
@@ -105,6 +105,8 @@ class Rollout:
             if said != last:
                 self.site.progress.say(said)
                 last = said
+            if quiet >= policy.idle_polls:
+                return
             if self.site.clock.monotonic() > deadline:
                 raise Inconclusive(
                     f"{said} after {policy.timeout:.0f} s",
@@ -154,24 +156,32 @@ class Rollout:
 
     def _confirm(self, state: HostState, healthy: Callable[[], bool]) -> None:
         """Wait until a moved host is healthy for long enough; put it back on its old release if it never is."""
-        policy = self.site.environment.policy.health
         try:
             stays_healthy(self.site, state.host, healthy)
         except (Inconclusive, CommandFailed) as error:
-            self._revert(state)
-            failure = FleetMixed if self.moved else FailedAndReverted
-            raise failure(
-                f"{state.host.name} did not get healthy on {self.plan.target.id} within "
-                f"{policy.healthy_deadline:.0f} s ({error.message}); it is back on {state.current}",
-                hint=f"read the journal of {state.host.name}: inv local.ssh {state.host.name}",
-            ) from error
+            raise self._given_up(state, error) from error
         self.moved += 1
         self.site.progress.say(f"{state.host.name}: healthy on {self.plan.target.id}")
 
+    def _given_up(self, state: HostState, error: PipelineError) -> PipelineError:
+        """Put a host that never got healthy back on its old release, if it has one; return the error to raise."""
+        name, target, policy = state.host.name, self.plan.target.id, self.site.environment.policy.health
+        said = f"{name} did not get healthy on {target} within {policy.healthy_deadline:.0f} s ({error.message})"
+        hint = f"read the journal of {name}: inv local.ssh {name}"
+        if state.current in ("", target):
+            return FleetMixed(f"{said}; it has no other release to go back to", hint=hint)
+        self._revert(state)
+        failure = FleetMixed if self.moved else FailedAndReverted
+        return failure(f"{said}; it is back on {state.current}", hint=hint)
+
     def _revert(self, state: HostState) -> None:
+        """Put a host back on the release it came from, and an API back into rotation."""
         units = UNITS[state.host.role]
         script = f"systemctl stop {' '.join(units)}\n{commands.switch(state.current)}\n{commands.start(units)}"
         self.site.remote.run(state.host, script, timeout=self._stop_timeout)
+        if state.host.role is Role.API:
+            deadline = self.site.environment.policy.health.healthy_deadline
+            self.site.balancer.admit(state.host.name, timeout=deadline)
 
 
 def purge_steps(oldest_days: int) -> tuple[int, ...]:

@@ -20,16 +20,15 @@ from pipeline.environment import Environment, Role
 from pipeline.errors import ConfigurationInvalid, VerificationFailed
 from pipeline.evidence import Operation
 from pipeline.fleet import Fleet
-from pipeline.health import api_answers, engine_is_up, stays_healthy
 from pipeline.junit import OUTCOMES
 from pipeline.progress import Progress
-from pipeline.provision import configure_release, configure_services, first_start, install_release
+from pipeline.provision import bring_up, configure_release, configure_services, install_release
 from pipeline.recorder import Outcome, recorded
 from pipeline.release import Release
 from pipeline.render import RenderedStack, render
-from pipeline.rollout import RolloutPlan, plan_rollout, restart_plan, running_release, vhost_of
+from pipeline.rollout import RolloutPlan, plan_rollout, running_release, vhost_of
 from pipeline.site import Site
-from pipeline.smoke import SmokeReport, climb
+from pipeline.smoke import RungResult, SmokeReport, climb
 from pipeline.traffic import Traffic, TrafficReport
 from pipeline.upgrade import Rollout
 from pipeline.verify import VerifyReport, verify
@@ -60,6 +59,10 @@ class Pipeline:
         """The records of all runs."""
         return Store(self.workspace.records)
 
+    def site(self, name: str) -> AbstractContextManager[Site]:
+        """Open the region of environment `name`; its connections end with the context. Raises ConfigurationInvalid."""
+        return open_site(self.workspace, self.environment(name), self.clock, self.progress)
+
     def render(self, name: str) -> tuple[RenderedStack, ...]:
         """Return the stacks of an environment, those first that others need. Raises ConfigurationInvalid."""
         return render(self.environment(name), self.workspace.templates)
@@ -77,11 +80,17 @@ class Pipeline:
         Refuses (ConfigurationInvalid) a region that runs another release: that is an upgrade.
         """
         target = self.environment(name)
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            building = pool.submit(self.build, reference)
-            changed = self._launch(target)
-            built = building.result()
-        with self._recorded("deploy", name, built.release) as outcome, self._site(target) as site:
+        cloud = cloud_of(self.workspace, target)
+        built = self.build(reference)  # first: a release that does not exist must not leave half a region
+        with self._recorded("deploy", name, built.release) as outcome:
+            changed = self._launch(target, cloud)
+            installed = self._bring_up(target, built, outcome)
+        return changed or installed
+
+    def _bring_up(self, target: Environment, built: Built, outcome: Outcome) -> bool:
+        """Install a release on the hosts of a launched region and start it; return whether anything changed."""
+        name = target.name
+        with self.site(name) as site:
             fleet = observe(site.region.inventory, site.remote)
             _refuse_other_release(name, fleet, built.release)
             vhost = next(iter(fleet.vhosts(Role.ENGINE)), vhost_of(built.release))
@@ -91,9 +100,9 @@ class Pipeline:
                 written = (*services.result(), *configure_release(site, built.release, vhost))
             with self.progress.stage("start"):
                 site.broker.create_vhost(vhost)
-                started = self._start(site, fleet, built.release, written)
+                started = bring_up(site, fleet, built.release, written)
             outcome.counts.update(hosts=len(site.region.inventory.hosts), files_written=len(written))
-        return bool(changed or installed or written or started)
+        return bool(installed or written or started)
 
     def upgrade(self, name: str, reference: str) -> tuple[TrafficReport, RolloutPlan]:
         """Bring a region to a release, host by host, under the canary's traffic; what is left to do is derived.
@@ -101,12 +110,13 @@ class Pipeline:
         Raises VerificationFailed where the rollout ended well but the canary lost a stack or a request.
         """
         target = self.environment(name)
+        cloud_of(self.workspace, target)  # a cloud that is not there is told before minutes go into a build
         built = self.build(reference)
-        with self._recorded("upgrade", name, built.release) as outcome, self._site(target) as site:
+        with self._recorded("upgrade", name, built.release) as outcome, self.site(name) as site:
             fleet = observe(site.region.inventory, site.remote)
             running = _manifest(site, fleet, running_release(fleet, built.release.id))
             plan = plan_rollout(fleet, running, built.release)
-            _tell(self.progress, plan)
+            self._tell(plan)
             with Traffic(
                 partial(_customer, site, self.workspace), target.traffic, self.clock, prefix="canary"
             ) as traffic:
@@ -114,7 +124,7 @@ class Pipeline:
                 self._roll_out(site, fleet, plan, built, running)
                 self.clock.sleep(target.traffic.after)
             report = traffic.report()
-            outcome.counts.update(_flat(report))
+            outcome.counts.update(report.counts())
             for failure in report.failures:
                 self.progress.say(f"customers noticed: {failure}")
             if not report.ok:
@@ -126,7 +136,7 @@ class Pipeline:
 
     def verify(self, name: str) -> VerifyReport:
         """Check every host of a region against what it should be; the report says what failed."""
-        with self._site(self.environment(name)) as site:
+        with self.site(name) as site:
             release, vhost = self._running(site)
             with self._recorded("verify", name, release) as outcome, self.progress.stage("verify"):
                 report = verify(site, release, vhost, report=self.progress.say)
@@ -137,19 +147,25 @@ class Pipeline:
     def smoke(self, name: str) -> SmokeReport:
         """Use a region as a customer would, rung by rung; the report says which rungs failed, and the likely cause."""
         target = self.environment(name)
-        with self._site(target) as site:
+        with self.site(name) as site:
             release, _ = self._running(site)
             with self._recorded("smoke", name, release) as outcome, self.progress.stage("smoke"):
                 report = climb(
                     site.customer,
                     self.clock,
-                    report=lambda rung: self.progress.say(f"{rung.outcome}: {rung.name}: {rung.detail}"),
+                    report=self._tell_rung,
                     expect_engines=target.topology.engine.count,
                     engines=site.database.hosts_at_work,
                 )
                 outcome.counts.update({f"rungs_{kind}": report.count(kind) for kind in OUTCOMES})
                 outcome.passed = report.ok
         return report
+
+    def smoke_cloud(self, cloud: str, region: str | None) -> SmokeReport:
+        """Climb the ladder against any Heat of the user's own clouds.yaml; leaves no record."""
+        with self.progress.stage(f"smoke {cloud}"):
+            heat = connect(cloud, region=region)
+            return climb(heat, self.clock, report=self._tell_rung)
 
     def promote(self, name: str, reference: str, *, dry_run: bool = False) -> RolloutPlan:
         """Bring the next environment to a release that the one before has evidence for; plan, upgrade, verify, smoke.
@@ -171,12 +187,14 @@ class Pipeline:
 
     def plan(self, name: str, reference: str) -> RolloutPlan:
         """Return what an upgrade would do, having touched nothing."""
+        target = self.environment(name)
+        cloud_of(self.workspace, target)
         built = self.wheelhouse.ensure(reference, report=self.progress.say)
-        with self._site(self.environment(name)) as site:
+        with self.site(name) as site:
             fleet = observe(site.region.inventory, site.remote)
             running = _manifest(site, fleet, running_release(fleet, built.release.id))
             plan = plan_rollout(fleet, running, built.release)
-        _tell(self.progress, plan)
+        self._tell(plan)
         return plan
 
     def require_green(self, name: str) -> tuple[VerifyReport, SmokeReport]:
@@ -188,9 +206,8 @@ class Pipeline:
             )
         return checks, rungs
 
-    def _launch(self, target: Environment) -> bool:
+    def _launch(self, target: Environment, cloud: Heat) -> bool:
         stacks = self.render(target.name)
-        cloud = cloud_of(self.workspace, target)
         given = {
             "ssh_public_key": generate_key(self.workspace.key(target.name)),
             "identity_url": identity_url(cloud),
@@ -205,29 +222,6 @@ class Pipeline:
             for stack in launched.values():
                 self.progress.say(f"{stack.name}: {stack.change}")
         return any(stack.change is not Change.UNCHANGED for stack in launched.values())
-
-    def _start(self, site: Site, fleet: Fleet, release: Release, written: tuple[str, ...]) -> bool:
-        if all(state.settled_on(release.id) for state in fleet.states):
-            if any(path.startswith(("engine-", "api-")) for path in written):
-                self._restart(site, fleet, release)
-                return True
-            return False
-        first_start(site, release)
-        for engine in site.region.inventory.of(Role.ENGINE):
-            stays_healthy(site, engine, partial(engine_is_up, site, engine, frozenset()))
-        for api in site.region.inventory.of(Role.API):
-            stays_healthy(site, api, partial(api_answers, site, api, frozenset({release.id})))
-            site.balancer.admit(api.name, timeout=site.environment.policy.health.healthy_deadline)
-        return True
-
-    def _restart(self, site: Site, fleet: Fleet, release: Release) -> None:
-        """New settings of the same release reach running hosts by the careful road too."""
-        vhost = next(iter(fleet.vhosts(Role.ENGINE)))
-        rollout = Rollout(site, restart_plan(fleet, release, vhost))
-        for state in fleet.of(Role.ENGINE):
-            rollout.move_engine(state)
-        for state in fleet.of(Role.API):
-            rollout.move_api(state)
 
     def _roll_out(self, site: Site, fleet: Fleet, plan: RolloutPlan, built: Built, running: Release) -> None:
         stage, rollout = self.progress.stage, Rollout(site, plan)
@@ -254,13 +248,17 @@ class Pipeline:
         with stage("tidy"):
             rollout.tidy()
 
+    def _tell(self, plan: RolloutPlan) -> None:
+        for line in plan.describe():
+            self.progress.say(line)
+
+    def _tell_rung(self, rung: RungResult) -> None:
+        self.progress.say(f"{rung.outcome}: {rung.name}: {rung.detail}")
+
     def _running(self, site: Site) -> tuple[Release, str]:
         fleet = observe(site.region.inventory, site.remote)
         release = _manifest(site, fleet, running_release(fleet, ""))
         return release, next(iter(fleet.vhosts(Role.ENGINE)), vhost_of(release))
-
-    def _site(self, target: Environment) -> AbstractContextManager[Site]:
-        return open_site(self.workspace, target, self.clock, self.progress)
 
     def _recorded(self, operation: Operation, name: str, release: Release) -> AbstractContextManager[Outcome]:
         return recorded(self.store, self.clock, operation, name, release)
@@ -286,21 +284,3 @@ def _manifest(site: Site, fleet: Fleet, release_id: str) -> Release:
 def _customer(site: Site, workspace: Workspace) -> Heat:
     """A session of its own for each customer, as customers have."""
     return connect(site.environment.name, workspace.customer_clouds(site.environment.name))
-
-
-def _tell(progress: Progress, plan: RolloutPlan) -> None:
-    progress.say(f"mode: {plan.mode}, because {plan.reason}")
-    moves = ", ".join(state.host.name for state in plan.moves) or "nothing: the region is there"
-    progress.say(f"to move, in order: {moves}")
-
-
-def _flat(report: TrafficReport) -> dict[str, int | float]:
-    stacks, requests = report.stacks, report.requests
-    return {
-        "stacks_completed": stacks.completed,
-        "stacks_failed": stacks.failed,
-        "stacks_stuck": stacks.stuck,
-        "requests_total": requests.total,
-        "requests_errors": requests.errors,
-        "requests_longest_gap_s": requests.longest_gap_s,
-    }

@@ -56,7 +56,7 @@ class LoadBalancer:
 
         Raises Inconclusive after `timeout` seconds.
         """
-        # A server in drain keeps its health: force a fresh check rather than trust one of before the restart.
+        # HAProxy goes on checking a server in drain, so it saw the restart: up is said of what runs now.
         self._set(server, "ready")
         wait_until(
             lambda: all(one.status.startswith("UP") for one in self._of(server)),

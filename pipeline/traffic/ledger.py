@@ -63,6 +63,11 @@ class TrafficReport:
         """Whether no customer was let down."""
         return not (self.stacks.failed or self.stacks.stuck or self.requests.errors or self.failures)
 
+    def counts(self) -> dict[str, int | float]:
+        """Return every count by its full name (stacks_failed, requests_longest_gap_s), for a record."""
+        parts = (("stacks", asdict(self.stacks)), ("requests", asdict(self.requests)))
+        return {f"{part}_{name}": count for part, counts in parts for name, count in counts.items()}
+
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain values, for a record."""
         return {

@@ -1,0 +1,152 @@
+"""The whole story for real: what the README promises, asked of a region that the demo made."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from pipeline.demo import Proof
+from pipeline.edges.ssh import generate_key
+from pipeline.environment import Role
+from pipeline.errors import ConfigurationInvalid, GateRefused, HostKeyRefused
+from pipeline.inventory import Host
+from pipeline.site import Site
+from pipeline.workflow import Pipeline
+from pipeline.workspace import Workspace
+from tests.integration.conftest import NEW, OLD, ROOT
+
+
+@pytest.fixture
+def site(story: Proof, pipeline: Pipeline) -> Iterator[Site]:
+    """The region, with connections that end with the test."""
+    with pipeline.site("local") as opened:
+        yield opened
+
+
+@contextmanager
+def stopped(site: Site, unit: str, *hosts: Host) -> Iterator[None]:
+    """Stop `unit` on `hosts` while the body runs."""
+    for host in hosts:
+        site.remote.run(host, f"systemctl stop {unit}")
+    try:
+        yield
+    finally:
+        for host in hosts:
+            site.remote.run(host, f"systemctl start {unit}")
+            site.balancer.admit(host.name, timeout=60)
+
+
+def test_customers_noticed_nothing_of_the_upgrade(story: Proof) -> None:
+    stacks, requests = story.traffic.stacks, story.traffic.requests
+    assert (stacks.failed, stacks.stuck, requests.errors) == (0, 0, 0), story.traffic.failures
+    assert stacks.completed >= 30
+
+
+def test_only_the_new_release_answers_after_the_upgrade(story: Proof, pipeline: Pipeline) -> None:
+    old, new = (pipeline.wheelhouse.find(version).release.id for version in (OLD, NEW))
+    assert story.before == {"api": [old], "engine": [old]}
+    assert story.after == {"api": [new], "engine": [new]}
+
+
+def test_every_check_and_every_rung_passed(story: Proof) -> None:
+    assert story.verify.ok, [result for result in story.verify.results if result.outcome != "passed"]
+    assert story.smoke.ok
+    assert story.smoke.count("skipped") == 0
+
+
+def test_deploying_again_changes_nothing(story: Proof, pipeline: Pipeline) -> None:
+    assert pipeline.deploy("local", NEW) is False
+
+
+def test_upgrading_again_moves_no_host(story: Proof, pipeline: Pipeline) -> None:
+    assert pipeline.plan("local", NEW).moves == ()
+
+
+def test_deploying_another_release_is_refused_as_an_upgrade(story: Proof, pipeline: Pipeline) -> None:
+    with pytest.raises(ConfigurationInvalid, match="is an upgrade, not a deploy"):
+        pipeline.deploy("local", OLD)
+
+
+def test_a_host_with_another_key_than_the_pinned_one_is_refused(site: Site, tmp_path: Path) -> None:
+    host = site.region.inventory.one(Role.ENGINE)
+    impostor = dataclasses.replace(host, name="impostor", host_keys=(generate_key(tmp_path / "key"),))
+    with pytest.raises(HostKeyRefused, match="SHA256"):
+        site.remote.run(impostor, "true")
+
+
+def test_no_vhost_of_the_old_release_is_left(site: Site, pipeline: Pipeline) -> None:
+    assert site.broker.vhosts() == (f"heat-{pipeline.wheelhouse.find(NEW).release.id}",)
+
+
+def test_the_backup_of_before_the_upgrade_is_on_the_database_host(site: Site) -> None:
+    host = site.region.inventory.one(Role.DATABASE)
+    listing = site.remote.run(host, "stat -c '%a %n' /var/backups/heat/*.sql.gz").stdout
+    assert listing.startswith("600 ")
+    assert f"{OLD}-" in listing
+
+
+def test_smoke_turns_red_for_the_right_reason_when_the_cfn_api_is_stopped(site: Site, pipeline: Pipeline) -> None:
+    with stopped(site, "heat-api-cfn", *site.region.inventory.of(Role.API)):
+        report = pipeline.smoke("local")
+    failed = {rung.name: rung for rung in report.rungs if rung.outcome == "failed"}
+    assert set(failed) == {"endpoint cloudformation", "wait condition"}
+    assert all("heat-api-cfn" in rung.likely_cause for rung in failed.values())
+    assert pipeline.smoke("local").ok
+
+
+def test_verify_turns_red_when_a_unit_is_stopped(site: Site, pipeline: Pipeline) -> None:
+    api = site.region.inventory.of(Role.API)[0]
+    with stopped(site, "heat-api-cfn", api):
+        report = pipeline.verify("local")
+    assert {result.host for result in report.results if result.outcome != "passed"} >= {api.name}
+
+
+def test_secrets_stay_out_of_records_and_files_are_private(site: Site, workspace: Workspace) -> None:
+    region = site.region
+    secrets = [
+        secret.get_secret_value()
+        for secret in (
+            region.database_password,
+            region.messaging_password,
+            region.encryption_key,
+            region.identity.service_password,
+            region.identity.stack_domain_password,
+        )
+    ]
+    for path in (*workspace.records.rglob("*"), *(workspace.state / "environments").rglob("*")):
+        if path.is_file():
+            assert path.stat().st_mode & 0o077 == 0, path
+            text = path.read_text(encoding="utf-8")
+            assert not any(secret in text for secret in secrets), path
+
+
+def test_a_killed_deploy_goes_on_where_it_was(story: Proof, workspace: Workspace, pipeline: Pipeline) -> None:
+    command = [sys.executable, "-m", "invoke", "deploy", "local-production", "--release", OLD]
+    environment = {"PIPELINE_STATE": str(workspace.state), "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=12)
+    process.kill()
+    process.wait()
+    assert pipeline.deploy("local-production", OLD) is True
+    assert pipeline.deploy("local-production", OLD) is False
+
+
+def test_promotion_needs_evidence_of_exactly_that_release(story: Proof, pipeline: Pipeline) -> None:
+    pipeline.build("26.0.1")
+    with pytest.raises(GateRefused):
+        pipeline.promote("local-production", "26.0.1")
+
+
+def test_a_release_with_evidence_is_promoted_for_real(story: Proof, pipeline: Pipeline) -> None:
+    pipeline.upgrade("local", NEW)
+    pipeline.require_green("local")
+    pipeline.promote("local-production", NEW)
+    records = [record for record in pipeline.store.records("local-production") if record.operation == "promote"]
+    assert records[-1].passed

@@ -1,0 +1,26 @@
+"""Fixtures that several tests share; what they are made of is in builders.py."""
+
+from __future__ import annotations
+
+import pytest
+from builders import LOCAL, R25, Machines, ScriptedRemote, site
+
+from pipeline.site import Site
+
+
+@pytest.fixture
+def remote() -> ScriptedRemote:
+    """Return hosts that answer nothing yet."""
+    return ScriptedRemote()
+
+
+@pytest.fixture
+def here(remote: ScriptedRemote) -> Site:
+    """Return the site of the local environment."""
+    return site(remote)
+
+
+@pytest.fixture
+def machines(remote: ScriptedRemote, here: Site) -> Machines:
+    """Return hosts that run release 25 and do what an upgrade's scripts ask."""
+    return Machines(remote, here.region.inventory, R25, LOCAL.heat.engine_workers)

@@ -1,0 +1,128 @@
+"""The fleet: the script that asks a host, run for real in a shell, and the reading of its answer."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from builders import R25, R26, fleet_on, host, settled
+
+from pipeline.environment import Role
+from pipeline.fleet import Fleet, HostState, read_state, state_script
+from pipeline.hostfiles import UNITS
+from pipeline.rollout import vhost_of
+
+API = host(Role.API)
+
+
+class Machine:
+    """A host below a directory: releases on disk, the link, units that run in a release's directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.heat = root / "opt/heat"
+        self.processes: list[subprocess.Popen[bytes]] = []
+        (root / "bin").mkdir()
+        (self.heat / "releases").mkdir(parents=True)
+        self._tool("systemctl", 'case "$1" in show) cat "$UNITS/$5" || true;; is-active) [ -f "$UNITS/$3" ];; esac')
+
+    def install(self, release: str, vhost: str) -> Path:
+        home = self.heat / "releases" / release
+        (home / "etc").mkdir(parents=True)
+        (home / "etc/vhost").write_text(f"{vhost}\n", "utf-8")
+        (home / "manifest.json").write_text("{}", "utf-8")
+        return home
+
+    def switch(self, release: str) -> None:
+        (self.heat / "current").unlink(missing_ok=True)
+        (self.heat / "current").symlink_to(self.heat / "releases" / release)
+
+    def start(self, unit: str, release: str) -> None:
+        process = subprocess.Popen(["sleep", "60"], cwd=self.heat / "releases" / release)
+        self.processes.append(process)
+        (self.root / unit).write_text(f"{process.pid}\n", "utf-8")
+
+    def ask(self) -> HostState:
+        script = state_script(UNITS[Role.API]).replace("/opt/heat", str(self.heat))
+        path = f"{self.root / 'bin'}:{os.environ['PATH']}"
+        done = subprocess.run(
+            ["/bin/sh"], input=script, capture_output=True, text=True, env={"PATH": path, "UNITS": str(self.root)}
+        )
+        assert done.returncode == 0
+        return read_state(API, done.stdout)
+
+    def _tool(self, name: str, text: str) -> None:
+        tool = self.root / "bin" / name
+        tool.write_text(f"#!/bin/sh\n{text} 2>/dev/null\n", "utf-8")
+        tool.chmod(0o755)
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    made = Machine(tmp_path)
+    yield made
+    for process in made.processes:
+        process.kill()
+        process.wait()
+
+
+def test_a_fresh_host_has_nothing(machine: Machine) -> None:
+    assert machine.ask() == HostState(API, "", "", "", ())
+
+
+def test_a_settled_host_tells_release_vhost_and_what_else_is_installed(machine: Machine) -> None:
+    machine.install("25", "heat-25")
+    machine.install("26", "heat-26")
+    machine.switch("26")
+    for unit in UNITS[Role.API]:
+        machine.start(unit, "26")
+    assert machine.ask() == HostState(API, "26", "26", "heat-26", ("25", "26"))
+    assert machine.ask().settled_on("26")
+
+
+def test_a_unit_still_on_the_release_before_is_told_by_its_process_and_not_by_the_link(machine: Machine) -> None:
+    machine.install("25", "heat-25")
+    machine.install("26", "heat-26")
+    for unit in UNITS[Role.API]:
+        machine.start(unit, "25")
+    machine.switch("26")
+    state = machine.ask()
+    assert (state.current, state.running) == ("26", "25")
+    assert not state.settled_on("26")
+    assert not state.settled_on("25")
+
+
+def test_a_host_with_one_of_its_units_down_does_not_run(machine: Machine) -> None:
+    machine.install("26", "heat-26")
+    machine.switch("26")
+    machine.start("heat-api", "26")
+    assert machine.ask() == HostState(API, "26", "", "heat-26", ("26",))
+
+
+def test_a_release_without_its_manifest_is_not_installed(machine: Machine) -> None:
+    (machine.install("26", "heat-26") / "manifest.json").unlink()
+    assert machine.ask().installed == ()
+
+
+def test_units_on_two_releases_count_as_not_running() -> None:
+    assert read_state(API, "current 26\nvhost v\nrunning 25\nrunning 26\n").running == ""
+
+
+def test_a_fleet_knows_its_releases_and_the_vhosts_that_are_talked_on() -> None:
+    states = fleet_on(R25).states
+    engine = next(state for state in states if state.host.role is Role.ENGINE)
+    fleet = Fleet((*states, settled(engine.host, R26)))
+    assert fleet.releases == {R25.id, R26.id}
+    assert fleet.vhosts(Role.ENGINE) == {vhost_of(R25), vhost_of(R26)}
+    assert fleet.vhosts(Role.API) == {vhost_of(R25)}
+    assert [state.host.name for state in fleet.of(Role.API)] == ["api-0", "api-1"]
+
+
+def test_a_fleet_before_its_first_start_talks_on_no_vhost() -> None:
+    fleet = Fleet(tuple(replace(state, current="", running="") for state in fleet_on(R25).states))
+    assert fleet.releases == frozenset()
+    assert fleet.vhosts(Role.ENGINE) == frozenset()

@@ -1,0 +1,208 @@
+"""Rendering: the shipped environment against its golden files, and mistakes in templates with their file and line."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+import pytest
+import yaml
+from builders import LOCAL, ROOT, TEMPLATES
+
+from pipeline.environment import Provider, Role
+from pipeline.errors import ConfigurationInvalid
+from pipeline.render import GIVEN, RenderedStack, launch_order, render, render_text, write
+
+GOLDEN = ROOT / "tests" / "golden"
+RENEW = "inv render local --out tests/golden/local"
+
+
+def _stack(name: str, **inputs: str) -> RenderedStack:
+    paths = {key: tuple(path.split(".")) for key, path in inputs.items()}
+    return RenderedStack(name, f"local-{name}", "", {}, {}, {}, paths)
+
+
+def _files(directory: Path) -> dict[str, str]:
+    return {str(path.relative_to(directory)): path.read_text("utf-8") for path in directory.rglob("*.yaml")}
+
+
+def _templates(directory: Path, **texts: str) -> Path:
+    """Write templates and the provider's files that every rendering reads."""
+    for kind in ("network", "address", "host"):
+        provided = directory / "providers" / LOCAL.provider.value / f"{kind}.yaml"
+        provided.parent.mkdir(parents=True, exist_ok=True)
+        provided.write_text("heat_template_version: 2021-04-16\n", "utf-8")
+    for name, text in texts.items():
+        (directory / f"{name}.yaml.j2").write_text(text, "utf-8")
+    return directory
+
+
+def _refused(templates: Path) -> ConfigurationInvalid:
+    with pytest.raises(ConfigurationInvalid) as caught:
+        render(LOCAL, templates)
+    assert "\n" not in caught.value.message
+    return caught.value
+
+
+# --- the golden files
+
+
+def test_what_is_rendered_is_what_was_reviewed(tmp_path: Path) -> None:
+    write(render(LOCAL, TEMPLATES), tmp_path)
+    new, old = _files(tmp_path), _files(GOLDEN / LOCAL.name)
+    diff = [
+        line
+        for name in sorted(new.keys() | old.keys())
+        for line in difflib.unified_diff(
+            old.get(name, "").splitlines(), new.get(name, "").splitlines(), f"golden/{name}", name, lineterm=""
+        )
+    ]
+    assert not diff, "\n".join(["", *diff, "", f"where this is meant: {RENEW}, and commit what it wrote"])
+
+
+def test_rendering_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    for run in ("one", "two"):
+        write(render(LOCAL, TEMPLATES), tmp_path / run)
+    assert _files(tmp_path / "one") == _files(tmp_path / "two")
+
+
+def test_no_secret_is_in_what_is_rendered() -> None:
+    for stack in render(LOCAL, TEMPLATES):
+        assert not [key for key in stack.parameters if "password" in key or "secret" in key]
+
+
+# --- what a rendering is
+
+
+@pytest.mark.parametrize("provider", list(Provider))
+def test_every_provider_makes_the_same_stacks_in_the_same_order(provider: Provider) -> None:
+    stacks = render(LOCAL.model_copy(update={"provider": provider}), TEMPLATES)
+    assert [stack.name for stack in stacks] == [stack.name for stack in render(LOCAL, TEMPLATES)]
+    assert all(set(stack.registry.values()) == set(stack.files) for stack in stacks)
+    assert all(provider.value in name for stack in stacks for name in stack.files)
+
+
+def test_every_role_has_a_stack_that_is_named_after_the_environment() -> None:
+    stacks = {stack.name: stack for stack in render(LOCAL, TEMPLATES)}
+    assert {role.value for role in Role} < set(stacks)
+    assert all(stack.stack_name == f"local-{name}" for name, stack in stacks.items())
+
+
+def test_a_stack_comes_after_all_that_it_takes_from() -> None:
+    seen: set[str] = set()
+    for stack in render(LOCAL, TEMPLATES):
+        assert stack.needs <= seen
+        seen.add(stack.name)
+
+
+def test_every_parameter_of_a_template_without_a_default_is_filled() -> None:
+    for stack in render(LOCAL, TEMPLATES):
+        parameters = yaml.safe_load(stack.template)["parameters"]
+        wanted = {name for name, facts in parameters.items() if "default" not in facts}
+        assert wanted <= {*stack.parameters, *stack.inputs} <= set(parameters)
+
+
+def test_what_the_pipeline_gives_is_no_stack_to_wait_for() -> None:
+    stack = _stack("engine", key="given.ssh_public_key", network="network.network")
+    assert stack.inputs["key"] == (GIVEN, "ssh_public_key")
+    assert stack.needs == {"network"}
+    assert launch_order([stack, _stack("network", key="given.any")])[0].name == "network"
+
+
+def test_the_environment_for_heat_holds_the_registry_and_the_values_it_is_launched_with() -> None:
+    stack = render(LOCAL, TEMPLATES)[0]
+    assert stack.heat_environment() == {"resource_registry": stack.registry, "parameters": stack.parameters}
+    assert stack.heat_environment({"a": 1})["parameters"] == {"a": 1}
+
+
+def test_a_digest_changes_with_the_values_and_with_nothing_else() -> None:
+    one, two = render(LOCAL, TEMPLATES)[0], render(LOCAL, TEMPLATES)[0]
+    assert one.digest({"a": 1}) == two.digest({"a": 1})
+    assert one.digest({"a": 1}) != one.digest({"a": 2})
+    assert len(one.digest({})) == 16
+
+
+def test_writing_returns_every_path_sorted(tmp_path: Path) -> None:
+    paths = write(render(LOCAL, TEMPLATES), tmp_path)
+    assert list(paths) == sorted(tmp_path.rglob("*.yaml"))
+    assert tmp_path / "engine.env.yaml" in paths
+
+
+def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", "utf-8")
+    with pytest.raises(ConfigurationInvalid, match=r"file.*: cannot be written"):
+        write(render(LOCAL, TEMPLATES), tmp_path / "file" / "below")
+
+
+# --- mistakes
+
+
+def test_an_undefined_variable_is_named_with_file_and_line(tmp_path: Path) -> None:
+    templates = _templates(tmp_path, stacks="one: {}\n", one="heat_template_version: x\nname: {{ nobody }}\n")
+    assert _refused(templates).message == f"{tmp_path}/one.yaml.j2:2: 'nobody' is undefined"
+
+
+def test_an_undefined_key_of_the_environment_is_named_with_file_and_line(tmp_path: Path) -> None:
+    templates = _templates(tmp_path, stacks="one: {}\n", one="a: 1\n\nb: {{ environment.heat.nothing }}\n")
+    assert _refused(templates).message.startswith(f"{tmp_path}/one.yaml.j2:3: ")
+    assert "nothing" in _refused(templates).message
+
+
+def test_an_error_in_an_included_template_is_named_there(tmp_path: Path) -> None:
+    templates = _templates(tmp_path, stacks="one: {}\n", one="a: 1\n{% include 'part.yaml.j2' %}\n", part="\n{{ no }}")
+    assert _refused(templates).message == f"{tmp_path}/part.yaml.j2:2: 'no' is undefined"
+
+
+def test_an_error_of_python_in_a_template_is_named_with_its_line(tmp_path: Path) -> None:
+    templates = _templates(tmp_path, stacks="one: {}\n", one="a: 1\nb: {{ 1 + 'x' }}\n")
+    assert _refused(templates).message.startswith(f"{tmp_path}/one.yaml.j2:2: unsupported operand")
+
+
+def test_bad_syntax_is_named_with_file_and_line(tmp_path: Path) -> None:
+    templates = _templates(tmp_path, stacks="one: {}\n", one="a: 1\n{% for x %}\n")
+    assert _refused(templates).message.startswith(f"{tmp_path}/one.yaml.j2:2: ")
+
+
+def test_a_stack_without_a_template_is_named(tmp_path: Path) -> None:
+    templates = _templates(tmp_path, stacks="ghost: {}\n")
+    assert _refused(templates).message == f"{tmp_path}/ghost.yaml.j2: no such template"
+
+
+def test_a_template_that_renders_to_bad_yaml_is_named_with_the_rendered_line(tmp_path: Path) -> None:
+    templates = _templates(tmp_path, stacks="one: {}\n", one="{% for x in [1, 2] %}\na: [{{ x }}\n{% endfor %}\n")
+    refused = _refused(templates)
+    assert refused.message.startswith("one.yaml.j2: rendered line 2: ")
+    assert refused.hint == "inv render ENV --out DIR"
+
+
+@pytest.mark.parametrize("text", ["", "- a\n", "word\n"])
+def test_a_template_must_render_to_a_mapping(tmp_path: Path, text: str) -> None:
+    templates = _templates(tmp_path, stacks="one: {}\n", one=text)
+    assert _refused(templates).message == "one.yaml.j2: expected a mapping when rendered"
+
+
+def test_a_stack_may_take_nothing_at_all(tmp_path: Path) -> None:
+    (only,) = render(LOCAL, _templates(tmp_path, stacks="one:\n", one="a: 1\n"))
+    assert (only.parameters, only.inputs) == ({}, {})
+
+
+def test_an_unknown_stack_among_inputs_is_named(tmp_path: Path) -> None:
+    templates = _templates(tmp_path, stacks="one: {from: {a: nowhere.a}}\n", one="a: 1\n")
+    assert _refused(templates).message == "stacks.yaml.j2: one: from: there is no stack 'nowhere'"
+
+
+def test_a_cycle_is_told_whole() -> None:
+    stacks = [_stack("one", a="two.a"), _stack("two", a="three.a"), _stack("three", a="one.a")]
+    with pytest.raises(ConfigurationInvalid, match=r"a cycle: (\w+ → ){3}\w+$"):
+        launch_order(stacks)
+
+
+def test_a_provider_without_its_files_is_named(tmp_path: Path) -> None:
+    (tmp_path / "stacks.yaml.j2").write_text("one: {}\n", "utf-8")
+    with pytest.raises(ConfigurationInvalid, match=r"providers/local/network\.yaml: cannot be read"):
+        render(LOCAL, tmp_path)
+
+
+def test_text_is_not_escaped_as_html_would_be(tmp_path: Path) -> None:
+    (tmp_path / "t.j2").write_text("{{ word }}\n", "utf-8")
+    assert render_text(tmp_path, "t.j2", {"word": "<a> & 'b'"}) == "<a> & 'b'\n"
