@@ -42,4 +42,4 @@ class Progress:
         stamp = f"{self._clock.monotonic() - self._began:6.1f} "
         with self._lock:
             self.console.print(stamp, end="", style="dim", highlight=False)
-            self.console.print(text, markup=markup, highlight=False, soft_wrap=True)
+            self.console.print(text, markup=markup, emoji=False, highlight=False, soft_wrap=True)

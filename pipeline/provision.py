@@ -103,12 +103,16 @@ def first_start(site: Site, release: Release) -> None:
 
 
 def _await_health(site: Site, release: Release) -> None:
-    inventory, deadline = site.region.inventory, site.environment.policy.health.healthy_deadline
-    for engine in inventory.of(Role.ENGINE):
-        stays_healthy(site, engine, partial(engine_is_up, site, engine, frozenset()))
-    for api in inventory.of(Role.API):
-        stays_healthy(site, api, partial(api_answers, site, api, frozenset({release.id})))
-        site.balancer.admit(api.name, timeout=deadline)
+    deadline = site.environment.policy.health.healthy_deadline
+
+    def await_one(host: Host) -> None:
+        if host.role is Role.ENGINE:
+            stays_healthy(site, host, partial(engine_is_up, site, host, frozenset()))
+        else:
+            stays_healthy(site, host, partial(api_answers, site, host, frozenset({release.id})))
+            site.balancer.admit(host.name, timeout=deadline)
+
+    on_each(site.region.inventory.of(Role.ENGINE, Role.API), await_one)
 
 
 def _configure_service(site: Site, host: Host) -> list[str]:

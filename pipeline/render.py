@@ -99,7 +99,7 @@ def render_text(templates: Path, name: str, facts: Mapping[str, Any]) -> str:
     try:
         return _jinja(templates).get_template(name).render(**facts)
     except jinja2.TemplateNotFound as error:
-        raise ConfigurationInvalid(f"{templates / str(error)}: no such template") from error
+        raise ConfigurationInvalid(f"{templates / (error.name or name)}: no such template") from error
     except jinja2.TemplateSyntaxError as error:
         raise ConfigurationInvalid(f"{templates / (error.name or name)}:{error.lineno}: {error.message}") from error
     except (jinja2.TemplateError, TypeError, ValueError, AttributeError, LookupError) as error:

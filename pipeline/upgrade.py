@@ -12,7 +12,7 @@ from pipeline import commands
 from pipeline.edges.broker import Queue
 from pipeline.environment import Role
 from pipeline.errors import CommandFailed, FailedAndReverted, FleetMixed, Inconclusive, PipelineError
-from pipeline.fleet import HostState
+from pipeline.fleet import Fleet, HostState
 from pipeline.health import api_answers, engine_is_up, live_engines, stays_healthy
 from pipeline.hostfiles import UNITS
 from pipeline.rollout import RolloutPlan
@@ -114,14 +114,21 @@ class Rollout:
                 )
             self.site.clock.sleep(policy.poll)
 
-    def tidy(self) -> None:
-        """Remove what only the old release needed: rows of ended engines, vhosts nobody uses, older releases."""
+    def tidy(self, fleet: Fleet, keep: str) -> None:
+        """Remove what nobody needs any more: rows of ended engines, unused vhosts, releases older than `keep`.
+
+        `keep` is the id of the release before, which stays on disk to go back to; `fleet` is as it was at the start.
+        """
         site, target = self.site, self.plan.target
         site.remote.run(site.region.inventory.one(Role.ENGINE), commands.service_clean(target.id))
         for vhost in site.broker.vhosts():
             if vhost.startswith("heat-") and vhost != self.plan.vhost:
                 site.broker.delete_vhost(vhost)
                 site.progress.say(f"vhost {vhost} removed")
+        for state in fleet.states if self.plan.moves else ():
+            for old in set(state.installed) - {target.id, keep}:
+                site.remote.run(state.host, commands.remove_release(old))
+                site.progress.say(f"{state.host.name}: release {old} removed")
 
     def _work(self, vhost: str) -> tuple[Queue, ...]:
         return tuple(queue for queue in self.site.broker.queues(vhost) if queue.of_engines)

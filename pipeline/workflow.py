@@ -246,7 +246,7 @@ class Pipeline:
             with stage(f"move {state.host.name}"):
                 rollout.move_engine(state)
         with stage("tidy"):
-            rollout.tidy()
+            rollout.tidy(fleet, keep=running.id)
 
     def _tell(self, plan: RolloutPlan) -> None:
         for line in plan.describe():

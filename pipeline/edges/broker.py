@@ -69,9 +69,8 @@ case "$known" in *'"user":"guest"'*) rabbitmqctl -q delete_user guest ;; esac"""
         )
 
     def delete_vhost(self, name: str) -> None:
-        """Remove vhost `name` and all its queues; harmless where it is gone."""
-        if name in self.vhosts():
-            self._remote.run(self._host, f"rabbitmqctl -q delete_vhost {shlex.quote(name)}")
+        """Remove vhost `name`, which must be there, and all its queues."""
+        self._remote.run(self._host, f"rabbitmqctl -q delete_vhost {shlex.quote(name)}")
 
     def queues(self, vhost: str) -> tuple[Queue, ...]:
         """Return the queues of `vhost`."""

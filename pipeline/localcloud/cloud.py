@@ -16,6 +16,7 @@ __all__ = ["LocalCloud", "candidates", "choose", "load", "save", "tag"]
 
 TEST_RANGE = IPv4Network("198.18.0.0/15")  # RFC 2544: never routed on the internet
 RECORD = "cloud.json"
+PREFIX = "hdh-"  # of the names of all clouds
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class LocalCloud:
     @property
     def name(self) -> str:
         """Return the name that everything of this cloud on the machine starts with."""
-        return f"hdh-{tag(self.directory)}"
+        return f"{PREFIX}{tag(self.directory)}"
 
     @property
     def bridge(self) -> str:

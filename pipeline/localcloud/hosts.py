@@ -131,7 +131,9 @@ def _nspawn(cloud: LocalCloud, host: Host, root: Path, namespace: str) -> tuple[
         "sh", "-c", _BOOT_AGAIN, host.name, "systemd-nspawn", "--quiet", "--boot", f"--directory={root}",
         f"--machine={cloud.name}-{host.name}", f"--hostname={host.name}",
         f"--network-namespace-path={network.NAMESPACES / namespace}",
-        "--register=no", "--keep-unit", "--console=pipe",
+        "--register=no", "--keep-unit",
+        # A console, so that its systemd has where to say what it starts and what failed, and cloud-init what it did.
+        "--console=read-only", "--setenv=SYSTEMD_COLORS=0",
         "--resolv-conf=off", "--timezone=off", "--link-journal=no", "--rlimit=RLIMIT_NOFILE=65536",
     )  # fmt: skip
 

@@ -7,14 +7,15 @@ would also judge frames between two hosts. The machine has one leg in the networ
 from __future__ import annotations
 
 import json
+import socket
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
 from pipeline.errors import CommandFailed
-from pipeline.localcloud.cloud import LocalCloud
+from pipeline.localcloud.cloud import PREFIX, LocalCloud
 from pipeline.localcloud.system import run
 
-__all__ = ["connect", "disconnect", "ensure", "namespaces", "ready", "remove", "taken"]
+__all__ = ["clouds", "connect", "disconnect", "ensure", "namespaces", "ready", "remove", "taken"]
 
 NAMESPACES = Path("/run/netns")
 BRIDGE = "bridge"  # its name inside the namespace
@@ -29,6 +30,11 @@ def taken() -> tuple[IPv4Network, ...]:
         for entry in link.get("addr_info", ())
         if "local" in entry
     )
+
+
+def clouds() -> tuple[str, ...]:
+    """Return the names of the clouds that have a leg on this machine, of whichever checkout they are."""
+    return tuple(name for _, name in socket.if_nameindex() if name.startswith(PREFIX))
 
 
 def ready(cloud: LocalCloud) -> bool:

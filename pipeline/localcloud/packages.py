@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from pipeline.errors import CommandFailed, ConfigurationInvalid
 from pipeline.localcloud.system import run
 
-__all__ = ["check_kernel", "check_root", "ensure_packages", "missing"]
+__all__ = ["check_kernel", "check_root", "ensure_packages", "install", "missing"]
 
 # What each is needed for is found on the path, so that a machine that has it otherwise is left alone.
 PACKAGES = {
     "mmdebstrap": "mmdebstrap",
+    "gpg": "gpg",  # finds, for mmdebstrap, the key of the archive on a machine that is no Debian
     "systemd-nspawn": "systemd-container",
     "mariadbd": "mariadb-server-core",
     "mariadb-install-db": "mariadb-server-core",
@@ -22,8 +23,12 @@ PACKAGES = {
     "ip": "iproute2",
     "mount": "mount",
     "setpriv": "util-linux",
+    "ssh": "openssh-client",  # inv local.ssh
 }
-KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+FILES = {
+    "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
+    "/etc/ssl/certs/ca-certificates.crt": "ca-certificates",  # mirrors and indexes may be https
+}
 FILESYSTEMS = ("overlay", "cgroup2")
 
 
@@ -46,8 +51,7 @@ def missing() -> tuple[str, ...]:
     """Return the Debian packages that are not installed yet, sorted."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin:/usr/bin"
     absent = {package for program, package in PACKAGES.items() if not shutil.which(program, path=path)}
-    if not KEYRING.is_file():
-        absent.add("debian-archive-keyring")
+    absent |= {package for path, package in FILES.items() if not Path(path).is_file()}
     return tuple(sorted(absent))
 
 
@@ -59,18 +63,25 @@ def ensure_packages(report: Callable[[str], None]) -> None:
     absent = missing()
     if not absent:
         return
-    install = f"apt-get install --no-install-recommends {' '.join(absent)}"
+    by_hand = f"apt-get install --no-install-recommends {' '.join(absent)}"
     if not shutil.which("apt-get"):
-        raise ConfigurationInvalid(f"not installed: {', '.join(absent)}", hint=f"on Debian: {install}")
+        raise ConfigurationInvalid(f"not installed: {', '.join(absent)}", hint=f"on Debian: {by_hand}")
     report(f"packages: installing {', '.join(absent)}")
-    quiet = ("env", "DEBIAN_FRONTEND=noninteractive")
     try:
         run("apt-get", "update", "-qq", timeout=300)
-        run(*quiet, "apt-get", "install", "-qq", "-y", "--no-install-recommends", *absent, timeout=900)
+        run(*install(absent), timeout=900)
     except CommandFailed as error:
         raise ConfigurationInvalid(
-            f"packages could not be installed: {error.message}", hint=f"apt-get update && {install}"
+            f"packages could not be installed: {error.message}", hint=f"apt-get update && {by_hand}"
         ) from error
+
+
+def install(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the command that installs the packages `names` and asks no questions."""
+    return (
+        "env", "DEBIAN_FRONTEND=noninteractive",
+        "apt-get", "install", "-qq", "-y", "--no-install-recommends", *names,
+    )  # fmt: skip
 
 
 def _filesystems() -> set[str]:

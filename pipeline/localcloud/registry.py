@@ -18,8 +18,6 @@ __all__ = ["Conflict", "Invalid", "NotFound", "Registry"]
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-INOTIFY = Path("/proc/sys/fs/inotify/max_user_instances")
-INOTIFY_PER_HOST = 7  # counted on a host that booted
 POOL = range(10, 250)  # of the /24: the first are the machine's own, the last are left free
 
 
@@ -64,7 +62,6 @@ class Registry:
         _check_name(name)
         _check_id(identity)
         with self._working_on(name):
-            self._check_room()
             if any(name == host.name or identity == host.id for host in self.hosts.all()):
                 raise Conflict(f"there is a machine called {name!r}: delete it, or take another name")
             with self._claimed(name, address) as chosen:
@@ -136,12 +133,6 @@ class Registry:
         """Return the network that machines are in."""
         cloud = self.hosts.cloud
         return {"cidr": cloud.subnet, "gateway": cloud.gateway}
-
-    def _check_room(self) -> None:
-        """Refuse a host that the kernel has no inotify instances for: it would boot degraded, and not say why."""
-        limit = int(INOTIFY.read_text(encoding="ascii"))
-        if (len(self.hosts.all()) + 1) * INOTIFY_PER_HOST > limit:
-            raise Conflict(f"fs.inotify.max_user_instances={limit} allows no more hosts: raise it with sysctl -w")
 
     def _find(self, identity: str) -> Host:
         for host in self.hosts.all():

@@ -212,6 +212,9 @@ def test_status_and_logs_tell_of_services_and_hosts(cloud: LocalCloud, host: tup
     assert {service.name for service in found.services} == {"mariadb", "keystone", "seed", "machines"}
     assert (name, shell.address, "running") in {(known.name, known.address, known.state) for known in found.hosts}
     assert logs(cloud.directory, "seed").stat().st_size > 0
+    console = logs(cloud.directory, name).read_text()
+    assert "Started ssh.service" in console
+    assert "Cloud-init v." in console
 
 
 def test_the_machines_service_refuses_whoever_has_no_token(cloud: LocalCloud) -> None:

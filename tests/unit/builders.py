@@ -103,7 +103,7 @@ class ScriptedRemote:
         self._lock = threading.RLock()
 
     def on(self, pattern: str, *answers: Answer, host: str = "") -> None:
-        """Answer scripts in which `pattern` is found, on every host or on `host` alone; without `answers`, by nothing."""
+        """Answer scripts in which `pattern` is found, on every host or on `host` alone; no answer is an empty one."""
         self._rules.insert(0, (re.compile(pattern, re.MULTILINE), host, list(answers or ("",))))
 
     def run(self, host: Host, script: str, *, timeout: float = 300, check: bool = True, root: bool = True) -> Result:
@@ -172,6 +172,11 @@ class Machines:
         remote.on(r"show stat", self._stat)
         remote.on(r"^echo 'set server", self._set)
         remote.on(r"rabbitmqctl .*list_queues", "[]")
+
+    def empty(self) -> None:
+        """Be as hosts are that never ran Heat."""
+        self.running = dict.fromkeys(self.running, False)
+        self.rows = {name: [] for name in self.rows}
 
     def fleet(self, *releases: Release) -> Fleet:
         """Return the fleet as it is now; each release talks on its own vhost."""
@@ -253,7 +258,7 @@ def said(told: Progress) -> str:
 
 
 def site(remote: ScriptedRemote, of: Environment = LOCAL) -> Site:
-    """Return the site of an environment, with hosts behind `remote` and a clock that passes only where someone waits."""
+    """Return the site of an environment, with hosts behind `remote`, and a clock that only passes in waits."""
     clock, customer = FakeClock(), Customer()
     heat: Any = customer
     return Site(of, region(of), TEMPLATES, remote, heat, clock, progress(clock))

@@ -18,9 +18,7 @@ def _outputs() -> dict[str, dict[str, Any]]:
     """Return outputs as the stacks of the local environment have them."""
     known = region()
     outputs: dict[str, dict[str, Any]] = {
-        role.value: {
-            "hosts": {h.name: {"address": h.address, "signal": {"1": KEY}} for h in known.inventory.of(role)}
-        }
+        role.value: {"hosts": {h.name: {"address": h.address, "signal": {"1": KEY}} for h in known.inventory.of(role)}}
         for role in Role
     }
     outputs["database"]["password"] = SECRETS["database"]

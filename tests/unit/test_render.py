@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,11 +45,16 @@ def _refused(templates: Path) -> ConfigurationInvalid:
     return caught.value
 
 
+@pytest.fixture(scope="module")
+def local() -> tuple[RenderedStack, ...]:
+    return render(LOCAL, TEMPLATES)
+
+
 # --- the golden files
 
 
-def test_what_is_rendered_is_what_was_reviewed(tmp_path: Path) -> None:
-    write(render(LOCAL, TEMPLATES), tmp_path)
+def test_what_is_rendered_is_what_was_reviewed(local: tuple[RenderedStack, ...], tmp_path: Path) -> None:
+    write(local, tmp_path)
     new, old = _files(tmp_path), _files(GOLDEN / LOCAL.name)
     diff = [
         line
@@ -66,8 +72,8 @@ def test_rendering_twice_gives_the_same_bytes(tmp_path: Path) -> None:
     assert _files(tmp_path / "one") == _files(tmp_path / "two")
 
 
-def test_no_secret_is_in_what_is_rendered() -> None:
-    for stack in render(LOCAL, TEMPLATES):
+def test_no_secret_is_in_what_is_rendered(local: tuple[RenderedStack, ...]) -> None:
+    for stack in local:
         assert not [key for key in stack.parameters if "password" in key or "secret" in key]
 
 
@@ -75,28 +81,30 @@ def test_no_secret_is_in_what_is_rendered() -> None:
 
 
 @pytest.mark.parametrize("provider", list(Provider))
-def test_every_provider_makes_the_same_stacks_in_the_same_order(provider: Provider) -> None:
+def test_every_provider_makes_the_same_stacks_in_the_same_order(
+    local: tuple[RenderedStack, ...], provider: Provider
+) -> None:
     stacks = render(LOCAL.model_copy(update={"provider": provider}), TEMPLATES)
-    assert [stack.name for stack in stacks] == [stack.name for stack in render(LOCAL, TEMPLATES)]
+    assert [stack.name for stack in stacks] == [stack.name for stack in local]
     assert all(set(stack.registry.values()) == set(stack.files) for stack in stacks)
     assert all(provider.value in name for stack in stacks for name in stack.files)
 
 
-def test_every_role_has_a_stack_that_is_named_after_the_environment() -> None:
-    stacks = {stack.name: stack for stack in render(LOCAL, TEMPLATES)}
+def test_every_role_has_a_stack_that_is_named_after_the_environment(local: tuple[RenderedStack, ...]) -> None:
+    stacks = {stack.name: stack for stack in local}
     assert {role.value for role in Role} < set(stacks)
     assert all(stack.stack_name == f"local-{name}" for name, stack in stacks.items())
 
 
-def test_a_stack_comes_after_all_that_it_takes_from() -> None:
+def test_a_stack_comes_after_all_that_it_takes_from(local: tuple[RenderedStack, ...]) -> None:
     seen: set[str] = set()
-    for stack in render(LOCAL, TEMPLATES):
+    for stack in local:
         assert stack.needs <= seen
         seen.add(stack.name)
 
 
-def test_every_parameter_of_a_template_without_a_default_is_filled() -> None:
-    for stack in render(LOCAL, TEMPLATES):
+def test_every_parameter_of_a_template_without_a_default_is_filled(local: tuple[RenderedStack, ...]) -> None:
+    for stack in local:
         parameters = yaml.safe_load(stack.template)["parameters"]
         wanted = {name for name, facts in parameters.items() if "default" not in facts}
         assert wanted <= {*stack.parameters, *stack.inputs} <= set(parameters)
@@ -109,29 +117,31 @@ def test_what_the_pipeline_gives_is_no_stack_to_wait_for() -> None:
     assert launch_order([stack, _stack("network", key="given.any")])[0].name == "network"
 
 
-def test_the_environment_for_heat_holds_the_registry_and_the_values_it_is_launched_with() -> None:
-    stack = render(LOCAL, TEMPLATES)[0]
+def test_the_environment_for_heat_holds_the_registry_and_the_values_it_is_launched_with(
+    local: tuple[RenderedStack, ...],
+) -> None:
+    stack = local[0]
     assert stack.heat_environment() == {"resource_registry": stack.registry, "parameters": stack.parameters}
     assert stack.heat_environment({"a": 1})["parameters"] == {"a": 1}
 
 
-def test_a_digest_changes_with_the_values_and_with_nothing_else() -> None:
-    one, two = render(LOCAL, TEMPLATES)[0], render(LOCAL, TEMPLATES)[0]
+def test_a_digest_changes_with_the_values_and_with_nothing_else(local: tuple[RenderedStack, ...]) -> None:
+    one, two = local[0], replace(local[0])
     assert one.digest({"a": 1}) == two.digest({"a": 1})
     assert one.digest({"a": 1}) != one.digest({"a": 2})
     assert len(one.digest({})) == 16
 
 
-def test_writing_returns_every_path_sorted(tmp_path: Path) -> None:
-    paths = write(render(LOCAL, TEMPLATES), tmp_path)
+def test_writing_returns_every_path_sorted(local: tuple[RenderedStack, ...], tmp_path: Path) -> None:
+    paths = write(local, tmp_path)
     assert list(paths) == sorted(tmp_path.rglob("*.yaml"))
     assert tmp_path / "engine.env.yaml" in paths
 
 
-def test_a_directory_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_written_is_named(local: tuple[RenderedStack, ...], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("", "utf-8")
     with pytest.raises(ConfigurationInvalid, match=r"file.*: cannot be written"):
-        write(render(LOCAL, TEMPLATES), tmp_path / "file" / "below")
+        write(local, tmp_path / "file" / "below")
 
 
 # --- mistakes

@@ -164,7 +164,7 @@ def test_hosts_on_two_other_releases_are_told_by_name() -> None:
 def test_releases_that_share_a_vhost_must_be_found_on_one() -> None:
     fleet = fleet_on(R26)
     astray = settled(fleet.of(Role.ENGINE)[0].host, R26, "heat-elsewhere")
-    with pytest.raises(FleetMixed, match="found on 2: heat-26.*heat-elsewhere"):
+    with pytest.raises(FleetMixed, match=r"found on 2: heat-26.*heat-elsewhere"):
         _plan(_change(fleet, "engine-0", astray), R27)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from keystoneauth1.session import Session
@@ -16,6 +17,7 @@ from keystoneauth1.token_endpoint import Token
 
 from pipeline.edges.heat import Heat, HeatRefused, connect, session_of
 from pipeline.errors import ConfigurationInvalid
+from pipeline.stacks import Service
 
 
 @dataclass
@@ -26,6 +28,8 @@ class Cloud:
     answers: dict[tuple[str, str], tuple[int, Any]] = field(default_factory=dict)
     headers: dict[str, str] = field(default_factory=dict)
     asked: list[tuple[str, str, Any]] = field(default_factory=list)
+    tokens: list[str | None] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)  # the client's port of each request: one per connection
 
     def answer(self, method: str, path: str, status: int, body: Any = None) -> None:
         """Answer `method path` (its query left out) in this way."""
@@ -38,11 +42,15 @@ class Cloud:
 
 def _handler(cloud: Callable[[], Cloud]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # connections are kept alive
+
         def _serve(self) -> None:
             here = cloud()
             size = int(self.headers.get("Content-Length") or 0)
             body = self.rfile.read(size)
             here.asked.append((self.command, self.path, json.loads(body) if body else None))
+            here.tokens.append(self.headers.get("X-Auth-Token"))
+            here.lines.append(self.client_address[1])
             status, answer = here.answers.get((self.command, self.path.partition("?")[0]), (404, None))
             data = answer if isinstance(answer, bytes) else json.dumps(answer).encode() if answer is not None else b""
             self.send_response(status)
@@ -187,6 +195,33 @@ def test_a_preview_of_an_update_sorts_resources_by_what_happens(cloud: Cloud, he
     }
 
 
+def test_a_preview_names_the_resources_of_nested_stacks_too(cloud: Cloud, heat: Heat) -> None:
+    resources = [{"resource_name": "vip"}, [{"resource_name": "port"}, [{"resource_name": "server"}]]]
+    cloud.answer("POST", "/v1/p/stacks/preview", 200, {"stack": _stack(resources=resources)})
+    assert heat.preview("local-api", template={}) == ("vip", "port", "server")
+
+
+def test_a_stack_has_its_tags_and_an_identity_that_is_not_redirected(cloud: Cloud, heat: Heat) -> None:
+    cloud.answer("GET", "/v1/p/stacks/local-api", 200, {"stack": _stack(tags=["heat-deploys-heat", "content-1"])})
+    found = heat.find("local-api")
+    assert found is not None
+    assert found.tags == ("heat-deploys-heat", "content-1")
+    assert found.identity == "local-api/s1"
+
+
+def test_a_stack_may_be_looked_at_without_the_cost_of_its_outputs(cloud: Cloud, heat: Heat) -> None:
+    cloud.answer("GET", "/v1/p/stacks/local-api", 200, {"stack": _stack()})
+    heat.find("local-api", outputs=False)
+    assert "resolve_outputs=False" in cloud.asked[-1][1]
+
+
+def test_deleting_goes_to_the_stack_by_id(cloud: Cloud, heat: Heat) -> None:
+    cloud.redirect("/v1/p/stacks/s1", "/v1/p/stacks/local-api/s1")
+    cloud.answer("DELETE", "/v1/p/stacks/local-api/s1", 204)
+    heat.delete("s1")
+    assert cloud.asked[-1][0] == "DELETE"
+
+
 def test_validating_returns_heats_reading(cloud: Cloud, heat: Heat) -> None:
     cloud.answer("POST", "/v1/p/validate", 200, {"Parameters": {"image": {}}})
     assert heat.validate(template={}) == {"Parameters": {"image": {}}}
@@ -229,6 +264,77 @@ def test_build_info_is_what_one_api_and_one_engine_say(cloud: Cloud, heat: Heat)
     info = {"api": {"revision": "26.0.2"}, "engine": {"revision": "25.0.2"}}
     cloud.answer("GET", "/v1/p/build_info", 200, info)
     assert heat.build_info() == info
+
+
+def test_engines_are_told_with_their_host_and_status(cloud: Cloud, heat: Heat) -> None:
+    row = {"engine_id": "e1", "host": "engine-0", "status": "up", "binary": "heat-engine"}
+    cloud.answer("GET", "/v1/p/services", 200, {"services": [row]})
+    assert heat.services() == (Service("e1", "engine-0", "up"),)
+
+
+def test_those_who_are_no_admin_are_told_so(cloud: Cloud, heat: Heat) -> None:
+    cloud.answer("GET", "/v1/p/services", 403, {"error": {"message": "You are not authorized."}})
+    assert _refused(heat.services).status == 403
+
+
+# --- plain requests
+
+
+@pytest.mark.parametrize("status", [200, 302, 401, 404, 500])
+def test_a_plain_request_returns_whatever_it_is_answered(cloud: Cloud, heat: Heat, status: int) -> None:
+    cloud.answer("GET", "/v1/p/plain", status, {"location": f"{cloud.url}/elsewhere", "word": "said"})
+    answer = heat.send("GET", f"{cloud.url}/v1/p/plain")
+    assert answer.status == status
+    assert "said" in answer.text
+    assert len(cloud.asked) == 1
+
+
+def test_the_token_is_sent_only_where_it_is_told_to(cloud: Cloud, heat: Heat) -> None:
+    cloud.answer("PUT", "/v1/signal", 200, {})
+    heat.send("PUT", f"{cloud.url}/v1/signal", body=b'{"status": "SUCCESS"}')
+    heat.send("PUT", f"{cloud.url}/v1/signal", token=True)
+    assert cloud.tokens == [None, "token"]
+    assert cloud.asked[0][2] == {"status": "SUCCESS"}
+
+
+def test_a_refused_connection_is_told_without_the_secret_in_the_address(heat: Heat) -> None:
+    error = _refused(lambda: heat.send("PUT", "http://127.0.0.1:9/v1/signal?Signature=hunter2"))
+    assert (error.status, error.timed_out) == (0, False)
+    assert "http://127.0.0.1:9/v1/signal" in error.message
+    assert "hunter2" not in str(error)
+
+
+def test_silence_is_told_from_a_refused_connection(heat: Heat) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1?Signature=hunter2"
+        error = _refused(lambda: heat.send("GET", url, timeout=0.2))
+    assert error.timed_out
+    assert error.message.endswith("no answer in time")
+    assert "hunter2" not in str(error)
+
+
+def test_connections_are_kept_until_it_hangs_up(cloud: Cloud, heat: Heat) -> None:
+    cloud.answer("GET", "/v1/p/stacks", 200, {"stacks": []})
+    for _ in range(2):
+        heat.list()
+    heat.hang_up()
+    heat.list()
+    first, second, third = cloud.lines
+    assert first == second != third
+
+
+def test_a_watched_heat_tells_of_each_exchange_and_leaves_the_first_alone(cloud: Cloud, heat: Heat) -> None:
+    class Observer:
+        seen: ClassVar[list[tuple[str, str, int, str]]] = []
+
+        def exchanged(self, method: str, url: str, status: int, error: str) -> None:
+            self.seen.append((method, url.removeprefix(cloud.url), status, error))
+
+    cloud.answer("GET", "/v1/p/build_info", 200, {})
+    heat.build_info()
+    heat.watched(Observer()).build_info()
+    assert Observer.seen == [("GET", "/v1/p/build_info", 200, "")]
+    assert cloud.tokens == ["token", "token"]
 
 
 # --- errors
@@ -308,6 +414,22 @@ def test_a_cloud_is_reached_by_its_name_in_its_region(cloud: Cloud, clouds_yaml:
 
 def test_the_catalog_gives_the_public_endpoint(cloud: Cloud, clouds_yaml: Path) -> None:
     assert connect("seed", clouds_yaml).endpoint() == f"{cloud.url}/v1/p"
+
+
+def test_the_root_of_an_api_is_what_stands_before_its_version(cloud: Cloud, clouds_yaml: Path) -> None:
+    assert connect("seed", clouds_yaml).root() == f"{cloud.url}/"
+
+
+def test_a_region_may_be_named_where_the_file_names_none(cloud: Cloud, clouds_yaml: Path) -> None:
+    clouds_yaml.write_text(clouds_yaml.read_text().replace(', "region_name": "local"', ""), encoding="utf-8")
+    heat = connect("seed", clouds_yaml, region="local")
+    assert heat.region == "local"
+    assert heat.endpoint() == f"{cloud.url}/v1/p"
+
+
+def test_a_region_that_the_file_does_not_know_is_refused(clouds_yaml: Path) -> None:
+    with pytest.raises(ConfigurationInvalid, match="moon is not a valid region"):
+        connect("seed", clouds_yaml, region="moon")
 
 
 def test_a_service_that_the_catalog_lacks_is_named_with_its_region(clouds_yaml: Path) -> None:

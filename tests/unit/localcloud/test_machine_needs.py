@@ -25,6 +25,12 @@ def test_missing_packages_are_found_by_their_programs(monkeypatch: pytest.Monkey
     assert {"mmdebstrap", "systemd-container", "mariadb-server-core", "iproute2"} <= set(packages.missing())
 
 
+def test_packages_are_installed_without_questions_and_without_extras() -> None:
+    command = packages.install(["mmdebstrap", "openssh-client"])
+    assert command[:2] == ("env", "DEBIAN_FRONTEND=noninteractive")
+    assert command[2:] == ("apt-get", "install", "-qq", "-y", "--no-install-recommends", "mmdebstrap", "openssh-client")
+
+
 def test_without_apt_the_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda program, path=None: None)
     with pytest.raises(ConfigurationInvalid, match="mmdebstrap"):

@@ -152,17 +152,6 @@ def test_a_full_network_is_a_conflict(registry: Registry, hosts: HostsInMemory) 
         registry.reserve(ONE, "one-too-many")
 
 
-def test_more_hosts_than_the_kernel_can_watch_are_refused(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    limit = tmp_path / "limit"
-    limit.write_text("7\n")
-    monkeypatch.setattr("pipeline.localcloud.registry.INOTIFY", limit)
-    registry.create(ONE, "a", None, "")
-    with pytest.raises(Conflict, match="inotify"):
-        registry.create(TWO, "b", None, "")
-
-
 def test_the_service_answers_with_the_status_that_fits(registry: Registry, hosts: HostsInMemory) -> None:
     def ask(method: str, path: str, **body: object) -> int:
         return machines.answer(registry, method, path, body)[0]

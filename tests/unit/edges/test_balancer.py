@@ -1,0 +1,94 @@
+"""The load balancer: HAProxy's answers are read, and a server leaves and returns in every backend."""
+
+from __future__ import annotations
+
+import pytest
+from builders import ScriptedRemote, host
+
+from pipeline.edges.balancer import LoadBalancer, Server
+from pipeline.edges.clock import FakeClock
+from pipeline.environment import Role
+from pipeline.errors import Inconclusive, PipelineError
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def balancer(remote: ScriptedRemote, clock: FakeClock) -> LoadBalancer:
+    remote.on("set server", "\n")
+    return LoadBalancer(remote, host(Role.LOADBALANCER), clock)
+
+
+def _stat(*states: tuple[str, str, int]) -> str:
+    """Return HAProxy's CSV for ("server", "status", sessions), the first backend's, then the second's idle."""
+    rows = ["# pxname,svname,qcur,scur,status"]
+    rows += [f"heat-api,{name},0,{sessions},{status}" for name, status, sessions in states]
+    rows += [f"heat-api-cfn,{name},0,0,{status}" for name, status, _ in states]
+    return "\n".join(rows) + "\n\n"
+
+
+UP = _stat(("api-0", "UP", 3), ("api-1", "UP 1/2", 0))
+
+
+def test_servers_are_read_from_every_backend(balancer: LoadBalancer, remote: ScriptedRemote) -> None:
+    remote.on("show stat", UP)
+    assert balancer.servers()[:2] == (Server("heat-api", "api-0", "UP", 3), Server("heat-api", "api-1", "UP 1/2", 0))
+    assert {server.backend for server in balancer.servers()} == {"heat-api", "heat-api-cfn"}
+
+
+def test_a_drained_server_gets_no_new_request_in_any_backend(balancer: LoadBalancer, remote: ScriptedRemote) -> None:
+    remote.on("show stat", _stat(("api-0", "UP", 0), ("api-1", "UP", 5)))
+    balancer.drain("api-0", timeout=10)
+    (script,) = remote.scripts("set server")
+    assert script.splitlines()[1:] == [
+        f"echo 'set server {backend}/api-0 state drain' | socat -t 5 - UNIX-CONNECT:/run/haproxy/admin.sock"
+        for backend in ("heat-api", "heat-api-cfn")
+    ]
+
+
+def test_a_drain_ends_when_the_servers_own_requests_are_answered(
+    balancer: LoadBalancer, remote: ScriptedRemote, clock: FakeClock
+) -> None:
+    remote.on("show stat", UP, *[_stat(("api-0", "DRAIN", 1))] * 4, _stat(("api-0", "DRAIN", 0)))
+    balancer.drain("api-0", timeout=10)
+    assert clock.monotonic() == 2
+
+
+def test_a_drain_that_does_not_end_is_told(balancer: LoadBalancer, remote: ScriptedRemote, clock: FakeClock) -> None:
+    remote.on("show stat", UP)
+    with pytest.raises(Inconclusive, match="10 s for requests of api-0 to end"):
+        balancer.drain("api-0", timeout=10)
+    assert clock.monotonic() == 10
+
+
+@pytest.mark.parametrize("back", ["UP", "UP 1/2"])
+def test_an_admitted_server_is_waited_for_until_it_is_up_everywhere(
+    balancer: LoadBalancer, remote: ScriptedRemote, clock: FakeClock, back: str
+) -> None:
+    half = _stat(("api-0", "DOWN", 0)).replace("heat-api,api-0,0,0,DOWN", "heat-api,api-0,0,0,UP")
+    remote.on(
+        "show stat", _stat(("api-0", "DRAIN", 0)), _stat(("api-0", "DOWN 1/2", 0)), half, _stat(("api-0", back, 0))
+    )
+    balancer.admit("api-0", timeout=10)
+    assert clock.monotonic() == 1
+    assert remote.scripts("state ready")
+
+
+@pytest.mark.parametrize("status", ["DOWN", "DRAIN", "MAINT", "no check"])
+def test_a_server_that_does_not_come_up_is_told_with_what_to_look_at(
+    balancer: LoadBalancer, remote: ScriptedRemote, status: str
+) -> None:
+    remote.on("show stat", _stat(("api-0", status, 0)))
+    with pytest.raises(Inconclusive, match="to see api-0 up") as caught:
+        balancer.admit("api-0", timeout=10)
+    assert "/healthcheck of api-0" in caught.value.hint
+
+
+def test_a_server_nobody_knows_is_an_error_and_nothing_is_set(balancer: LoadBalancer, remote: ScriptedRemote) -> None:
+    remote.on("show stat", UP)
+    with pytest.raises(PipelineError, match="loadbalancer-0 has no server api-7"):
+        balancer.drain("api-7", timeout=10)
+    assert not remote.scripts("set server")

@@ -1,0 +1,102 @@
+"""The broker: what rabbitmqctl is asked, what its answers mean, and passwords that stay off every command line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from builders import ScriptedRemote, host
+from pydantic import SecretStr
+
+from pipeline.edges.broker import Broker, Queue
+from pipeline.environment import Role
+
+ODD = SecretStr("it's $(touch x)")
+
+
+@pytest.fixture
+def broker(remote: ScriptedRemote) -> Broker:
+    return Broker(remote, host(Role.MESSAGING))
+
+
+def _sh(script: str, root: Path, users: str) -> list[str]:
+    """Run a script with a rabbitmqctl that knows `users`; return what that was asked and told."""
+    tool = root / "rabbitmqctl"
+    lines = ["#!/bin/sh", f"echo \"$*\" >>'{root}/log'"]
+    lines += [f"case \"$*\" in *list_users*) echo '{users}';; *_user*|*password*) cat >>'{root}/log';; esac"]
+    tool.write_text("\n".join(lines), "utf-8")
+    tool.chmod(0o755)
+    path = f"{root}:{os.environ['PATH']}"
+    subprocess.run(
+        ["/bin/sh"], input=f"{{\n{script}\n}} </dev/null\n", text=True, check=True, cwd=root, env={"PATH": path}
+    )
+    return (root / "log").read_text("utf-8").splitlines()
+
+
+def _user_script(broker: Broker, remote: ScriptedRemote) -> str:
+    remote.on("list_users")
+    broker.create_user(ODD)
+    return remote.ran[0][1]
+
+
+def test_a_new_user_gets_its_password_on_standard_input(broker: Broker, remote: ScriptedRemote, tmp_path: Path) -> None:
+    asked = _sh(_user_script(broker, remote), tmp_path, '[{"user":"guest","tags":["administrator"]}]')
+    assert asked == [
+        "-q list_users --formatter json",
+        "-q add_user heat",
+        ODD.get_secret_value(),
+        "-q delete_user guest",
+    ]
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_known_user_gets_the_password_again(broker: Broker, remote: ScriptedRemote, tmp_path: Path) -> None:
+    asked = _sh(_user_script(broker, remote), tmp_path, '[{"user":"heat","tags":[]}]')
+    assert asked[1:] == ["-q change_password heat", ODD.get_secret_value()]
+
+
+def test_vhosts_come_sorted_and_without_the_default_one(broker: Broker, remote: ScriptedRemote) -> None:
+    remote.on("^rabbitmqctl -q --formatter json list_vhosts name$", '[{"name":"/"},{"name":"b"},{"name":"a"}]')
+    assert broker.vhosts() == ("a", "b")
+
+
+def test_a_vhost_is_made_with_every_right_for_heat(broker: Broker, remote: ScriptedRemote) -> None:
+    remote.on("add_vhost")
+    broker.create_vhost("heat 26")
+    ((_, script),) = remote.ran
+    assert "add_vhost 'heat 26'" in script
+    assert "set_permissions -p 'heat 26' heat '.*' '.*' '.*'" in script
+
+
+def test_a_vhost_is_deleted_by_its_whole_name(broker: Broker, remote: ScriptedRemote) -> None:
+    remote.on("delete_vhost")
+    broker.delete_vhost("heat 25")
+    assert remote.ran == [("messaging-0", "rabbitmqctl -q delete_vhost 'heat 25'")]
+
+
+def test_queues_are_read_with_their_messages_and_consumers(broker: Broker, remote: ScriptedRemote) -> None:
+    answer = '[{"name":"engine","messages_ready":2,"consumers":4},{"name":"reply_1","messages_ready":0,"consumers":1}]'
+    remote.on("list_queues -p heat-25 name messages_ready consumers$", answer)
+    assert broker.queues("heat-25") == (Queue("engine", 2, 4), Queue("reply_1", 0, 1))
+
+
+@pytest.mark.parametrize(
+    "name", ["engine", "engine.engine-0", "engine_worker", "engine_worker.5f0c", "engine_worker.h"]
+)
+def test_engines_work_from_these_queues(name: str) -> None:
+    assert Queue(name, 0, 0).of_engines
+
+
+@pytest.mark.parametrize(
+    "name", ["reply_1", "heat-engine-listener", "heat-engine-listener.5f", "engine_worker_fanout_5f"]
+)
+def test_engines_do_not_work_from_these_queues(name: str) -> None:
+    assert not Queue(name, 0, 0).of_engines
+
+
+def test_only_policies_that_let_messages_expire_are_named(broker: Broker, remote: ScriptedRemote) -> None:
+    policies = '[{"name":"ttl","definition":{"message-ttl":9}},{"name":"ha","definition":{"ha-mode":"all"}}]'
+    remote.on("list_policies -p heat-26$", policies)
+    assert broker.expiring("heat-26") == ("ttl",)

@@ -1,0 +1,137 @@
+"""The database: what it is asked in SQL, what its rows mean, and the backup, run for real in a shell."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from builders import ScriptedRemote, host
+from pydantic import SecretStr
+
+from pipeline.edges.database import BACKUPS, BackupFailed, Database, EngineRow, InFlight
+from pipeline.edges.ssh import Result
+from pipeline.environment import Role
+
+ONE, TWO = "5f0c1f6e-93d1-4a58-9f0e-1d0b6b7f3c01", "5f0c1f6e-93d1-4a58-9f0e-1d0b6b7f3c02"
+
+
+@pytest.fixture
+def database(remote: ScriptedRemote) -> Database:
+    return Database(remote, host(Role.DATABASE))
+
+
+def test_sql_travels_on_standard_input(database: Database, remote: ScriptedRemote) -> None:
+    remote.on("mariadb")
+    database.create(SecretStr("s3cret"))
+    ((name, script),) = remote.ran
+    first, *sql, last = script.splitlines()
+    assert name == "database-0"
+    assert (first, last) == ("mariadb --batch --skip-column-names <<'END_OF_SQL'", "END_OF_SQL")
+    assert "IDENTIFIED BY 's3cret'" in "".join(sql)
+    assert "CREATE DATABASE IF NOT EXISTS heat" in "".join(sql)
+
+
+def test_a_database_without_a_schema_has_no_head(database: Database, remote: ScriptedRemote) -> None:
+    remote.on("information_schema", "")
+    assert database.alembic_head() == ""
+
+
+def test_the_head_is_that_of_the_schema(database: Database, remote: ScriptedRemote) -> None:
+    remote.on("information_schema", "1\n")
+    remote.on("version_num", "97b2a986f922\n")
+    assert database.alembic_head() == "97b2a986f922"
+
+
+def test_a_row_that_was_soft_deleted_is_not_live(database: Database, remote: ScriptedRemote) -> None:
+    remote.on("FROM heat.service", f"{ONE}\tengine-0\t1\n{TWO}\tengine-1\t0\n")
+    assert database.engines() == (EngineRow(ONE, "engine-0", True), EngineRow(TWO, "engine-1", False))
+
+
+def test_what_engines_hold_is_counted(database: Database, remote: ScriptedRemote) -> None:
+    remote.on("stack_lock", "2\t1\t3\n")
+    assert database.in_flight([ONE, TWO]) == InFlight(2, 1, 3)
+    assert f"IN ('{ONE}', '{TWO}')" in remote.ran[0][1]
+
+
+def test_asking_about_no_engine_asks_about_nobodys_rows(database: Database, remote: ScriptedRemote) -> None:
+    remote.on("stack_lock", "0\t0\t3\n")
+    assert database.in_flight([]).idle
+    assert "IN ('')" in remote.ran[0][1]
+
+
+@pytest.mark.parametrize(
+    ("held", "idle"), [(InFlight(0, 0, 9), True), (InFlight(1, 0, 0), False), (InFlight(0, 1, 0), False)]
+)
+def test_engines_are_idle_when_they_hold_neither_resource_nor_stack(held: InFlight, idle: bool) -> None:
+    assert held.idle is idle
+
+
+@pytest.mark.parametrize("identifier", ["x'; DROP TABLE stack; --", "", "1"])
+def test_nothing_but_a_uuid_gets_into_a_query(database: Database, remote: ScriptedRemote, identifier: str) -> None:
+    with pytest.raises(ValueError, match="badly formed"):
+        database.in_flight([identifier])
+    with pytest.raises(ValueError, match="badly formed"):
+        database.hosts_at_work(identifier)
+    assert remote.ran == []
+
+
+def test_the_hosts_at_work_on_a_stack_are_named(database: Database, remote: ScriptedRemote) -> None:
+    remote.on(f"stack_id = '{ONE}'", "engine-0\nengine-1\n")
+    assert database.hosts_at_work(ONE) == {"engine-0", "engine-1"}
+
+
+def test_the_age_of_what_waits_for_a_purge_is_in_days(database: Database, remote: ScriptedRemote) -> None:
+    remote.on("DATEDIFF", "400\n")
+    assert database.oldest_deleted_days() == 400
+
+
+# --- the backup
+
+
+def _backup(database: Database, remote: ScriptedRemote, root: Path, dump: str) -> subprocess.CompletedProcess[str]:
+    """Run the backup's script below `root`, with a mariadb-dump that does `dump`."""
+    remote.on("mariadb-dump")
+    database.backup("25-to-26", timeout=60)
+    tool = root / "mariadb-dump"
+    tool.write_text(f"#!/bin/sh\n{dump}\n", "utf-8")
+    tool.chmod(0o755)
+    script = remote.ran[-1][1].replace(BACKUPS, str(root / "backups"))
+    path = f"{root}:{os.environ['PATH']}"
+    return subprocess.run(["/bin/sh"], input=script, capture_output=True, text=True, env={"PATH": path})
+
+
+def test_a_backup_is_whole_and_private(database: Database, remote: ScriptedRemote, tmp_path: Path) -> None:
+    done = _backup(database, remote, tmp_path, "echo \"$*\"; echo '-- Dump completed on 2026-01-01'")
+    (backup,) = (tmp_path / "backups").iterdir()
+    assert (done.returncode, backup.name) == (0, "25-to-26.sql.gz")
+    assert gzip.decompress(backup.read_bytes()).decode().splitlines() == [
+        "--single-transaction --quick --routines --databases heat",
+        "-- Dump completed on 2026-01-01",
+    ]
+    assert (backup.stat().st_mode & 0o777, backup.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+@pytest.mark.parametrize("dump", ["echo half; exit 1", "echo half", "exit 0"])
+def test_a_dump_that_did_not_end_leaves_nothing(
+    database: Database, remote: ScriptedRemote, tmp_path: Path, dump: str
+) -> None:
+    assert _backup(database, remote, tmp_path, dump).returncode != 0
+    assert list((tmp_path / "backups").iterdir()) == []
+
+
+def test_a_backup_that_fails_keeps_the_one_before(database: Database, remote: ScriptedRemote, tmp_path: Path) -> None:
+    _backup(database, remote, tmp_path, "echo '-- Dump completed'")
+    _backup(database, remote, tmp_path, "exit 1")
+    (kept,) = (tmp_path / "backups").iterdir()
+    assert gzip.decompress(kept.read_bytes()) == b"-- Dump completed\n"
+
+
+def test_a_failed_backup_says_that_nothing_was_changed(database: Database, remote: ScriptedRemote) -> None:
+    remote.on("mariadb-dump", Result(1, "", "No space left on device"))
+    with pytest.raises(BackupFailed, match=r"so nothing was changed: .*No space left") as caught:
+        database.backup("b", timeout=60)
+    assert caught.value.exit_code == 8
+    assert "database-0" in caught.value.hint

@@ -1,0 +1,200 @@
+"""Access: outputs of stacks become a site, pinned keys and credentials go into files that only their owner can read."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from builders import KEY, LOCAL, SECRETS, progress, region
+
+from pipeline import access
+from pipeline.edges.clock import FakeClock
+from pipeline.environment import Environment, Role
+from pipeline.errors import ConfigurationInvalid
+from pipeline.stacks import Stack
+from pipeline.workspace import Workspace
+
+PORT = LOCAL.model_copy(update={"ssh": LOCAL.ssh.model_copy(update={"port": 2222})})
+
+
+class Cloud:
+    """The seed's Heat, as far as stacks and their outputs go."""
+
+    def __init__(self, auth_url: str = "http://198.18.7.1:5000/v3") -> None:
+        known = region()
+        self.session = SimpleNamespace(auth=SimpleNamespace(auth_url=auth_url))
+        self.outputs: dict[str, dict[str, Any]] = {
+            f"local-{role.value}": {
+                "hosts": {
+                    host.name: {"address": host.address, "signal": {"1": KEY}} for host in known.inventory.of(role)
+                },
+                "password": SECRETS.get(role.value),
+            }
+            for role in Role
+        }
+        self.outputs["local-network"] = {"public_address": known.address}
+        identity = known.identity
+        self.outputs["local-identity"] = {
+            "service_user": identity.service_user,
+            "service_project": identity.service_project,
+            "stack_domain": identity.stack_domain,
+            "stack_domain_admin": identity.stack_domain_admin,
+            **SECRETS,
+        }
+
+    def find(self, name: str) -> Stack | None:
+        outputs = self.outputs.get(name)
+        return None if outputs is None else Stack("id", name, "CREATE_COMPLETE", "", "", outputs)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace(tmp_path, tmp_path / "state")
+
+
+@pytest.fixture
+def cloud(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Cloud:
+    """Return a seed that is up: whatever is connected to is this cloud."""
+    workspace.cloud.mkdir(parents=True)
+    (workspace.cloud / "clouds.yaml").touch()
+    made = Cloud()
+    monkeypatch.setattr(access, "connect", lambda name, clouds: made)
+    return made
+
+
+def _mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def _opened(workspace: Workspace, environment: Environment = LOCAL) -> Any:
+    clock = FakeClock()
+    with access.open_site(workspace, environment, clock, progress(clock)) as site:
+        return site
+
+
+# --- the region
+
+
+def test_a_region_is_read_from_the_outputs_of_its_stacks(cloud: Cloud) -> None:
+    heat: Any = cloud
+    assert access.read_region(LOCAL, heat) == region()
+
+
+@pytest.mark.parametrize("name", ["local-network", "local-engine", "local-identity"])
+def test_a_stack_that_is_missing_or_has_no_outputs_yet_is_named(cloud: Cloud, name: str) -> None:
+    heat: Any = cloud
+    cloud.outputs[name] = {}
+    for _ in ("without outputs", "missing"):
+        with pytest.raises(ConfigurationInvalid, match=f"there is no '{name.removeprefix('local-')}'"):
+            access.read_region(LOCAL, heat)
+        cloud.outputs.pop(name, None)
+
+
+@pytest.mark.parametrize("url", ["http://k:5000", "http://k:5000/", "http://k:5000/v3", "http://k:5000/v3/"])
+def test_the_identity_url_ends_in_v3_however_the_cloud_writes_it(url: str) -> None:
+    heat: Any = Cloud(url)
+    assert access.identity_url(heat) == "http://k:5000/v3"
+
+
+def test_a_local_cloud_that_is_not_up_says_how_to_raise_it(workspace: Workspace) -> None:
+    with pytest.raises(ConfigurationInvalid, match="the local cloud is not up") as caught:
+        access.cloud_of(workspace, LOCAL)
+    assert caught.value.hint == "inv local.up"
+
+
+# --- the site
+
+
+def test_an_open_site_knows_its_region_and_the_hosts_of_its_services(cloud: Cloud, workspace: Workspace) -> None:
+    site = _opened(workspace)
+    assert site.region == region()
+    assert site.templates == workspace.templates
+    assert site.customer is cloud
+
+
+def test_the_files_of_an_environment_are_private(cloud: Cloud, workspace: Workspace) -> None:
+    _opened(workspace)
+    files = [workspace.known_hosts("local"), workspace.customer_clouds("local")]
+    assert [_mode(path) for path in files] == [0o600, 0o600]
+    assert _mode(files[0].parent) == 0o700
+
+
+def test_the_clouds_file_logs_the_canary_in_and_holds_no_other_secret(cloud: Cloud, workspace: Workspace) -> None:
+    _opened(workspace)
+    text = workspace.customer_clouds("local").read_text("utf-8")
+    entry = yaml.safe_load(text)["clouds"]["local"]
+    assert entry["auth"]["auth_url"] == region().identity.auth_url
+    assert entry["auth"]["username"] == entry["auth"]["project_name"] == "local-canary"
+    assert entry["auth"]["password"] == SECRETS["canary_password"]
+    assert entry["region_name"] == LOCAL.heat.region
+    assert [name for name, secret in SECRETS.items() if secret in text] == ["canary_password"]
+
+
+def test_every_host_is_pinned_by_address_and_name(cloud: Cloud, workspace: Workspace) -> None:
+    _opened(workspace)
+    lines = workspace.known_hosts("local").read_text("utf-8").splitlines()
+    assert lines == [f"{host.address},{host.name} {KEY}" for host in region().inventory.hosts]
+
+
+def test_a_host_on_another_port_is_pinned_with_that_port(cloud: Cloud, workspace: Workspace) -> None:
+    _opened(workspace, PORT)
+    first = workspace.known_hosts("local").read_text("utf-8").splitlines()[0]
+    assert first == f"[{region().inventory.hosts[0].address}]:2222,database-0 {KEY}"
+
+
+def test_every_key_that_a_host_signalled_is_pinned(cloud: Cloud, workspace: Workspace) -> None:
+    cloud.outputs["local-database"]["hosts"]["database-0"]["signal"] = {"1": f"{KEY}\nssh-rsa AAAAB3"}
+    _opened(workspace)
+    pinned = workspace.known_hosts("local").read_text("utf-8").splitlines()[:2]
+    assert [line.split(maxsplit=1)[1] for line in pinned] == [KEY, "ssh-rsa AAAAB3"]
+
+
+# --- logging in
+
+
+def test_a_login_uses_the_pinned_keys_and_nothing_of_the_users_own(cloud: Cloud, workspace: Workspace) -> None:
+    command = access.ssh_command(workspace, PORT, "engine-1")
+    assert command[:3] == ["ssh", "-F", "/dev/null"]
+    assert command[-1] == f"pipeline@{region().inventory.host('engine-1').address}"
+    options = {word for word in command if "=" in word}
+    assert options == {
+        f"IdentityFile={workspace.key('local')}",
+        "IdentitiesOnly=yes",
+        f"UserKnownHostsFile={workspace.known_hosts('local')}",
+        "StrictHostKeyChecking=yes",
+        "Port=2222",
+    }
+    assert _mode(workspace.known_hosts("local")) == 0o600
+    assert not [secret for secret in SECRETS.values() if secret in shlex.join(command)]
+
+
+def test_a_login_to_an_unknown_host_names_those_there_are(cloud: Cloud, workspace: Workspace) -> None:
+    with pytest.raises(ConfigurationInvalid, match=r"no host 'engine-9' .*engine-0, engine-1"):
+        access.ssh_command(workspace, LOCAL, "engine-9")
+
+
+# --- files
+
+
+def test_a_private_file_is_replaced_whole_and_stays_private(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file"
+    for text in ("a long first text", "short"):
+        access.write_private(path, text)
+        assert path.read_text("utf-8") == text
+        assert (_mode(path), _mode(path.parent)) == (0o600, 0o700)
+    path.chmod(0o644)
+    access.write_private(path, "again")
+    assert _mode(path) == 0o600
+    assert [file.name for file in path.parent.iterdir()] == ["file"]
+
+
+def test_what_is_kept_of_an_environment_can_be_forgotten(cloud: Cloud, workspace: Workspace) -> None:
+    _opened(workspace)
+    access.forget(workspace, "local")
+    access.forget(workspace, "local")
+    assert not workspace.known_hosts("local").parent.exists()
+    assert workspace.cloud.exists()

@@ -1,0 +1,171 @@
+"""Commands: every script is valid sh, arguments reach the shell as they are, and some are run for real."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from builders import TOKEN
+
+from pipeline import commands
+
+ODD = "26'$(touch x) `id`;#"
+SCRIPTS = {
+    "make_user": commands.make_user(),
+    "enable": commands.enable(("heat-api", "heat-api-cfn")),
+    "enable_and_restart": commands.enable(("haproxy",), restart=True),
+    "bind_port_mapper": commands.bind_port_mapper(),
+    "stop": commands.stop(("heat-engine",)),
+    "switch": commands.switch(ODD),
+    "start": commands.start(("heat-engine",)),
+    "manifest": commands.manifest(ODD),
+    "db_sync": commands.db_sync(ODD),
+    "upgrade_check": commands.upgrade_check(ODD),
+    "purge_deleted": commands.purge_deleted(ODD, 90),
+    "service_clean": commands.service_clean(ODD),
+    "remove_release": commands.remove_release(ODD),
+    "ask_api": commands.ask_api("http://198.18.7.13:8004/v1/p/build_info", TOKEN),
+}
+
+
+def _sh(script: str, root: Path, **tools: str) -> subprocess.CompletedProcess[str]:
+    """Run a script with /opt/heat below `root` and each of `tools` in place of the command of that name."""
+    (root / "bin").mkdir(exist_ok=True)
+    for name, text in tools.items():
+        tool = root / "bin" / name
+        tool.write_text(f"#!/bin/sh\n{text}\n", "utf-8")
+        tool.chmod(0o755)
+    text = script.replace("/opt/heat", str(root / "heat"))
+    environment = {"PATH": f"{root / 'bin'}:{os.environ['PATH']}", "LOG": str(root / "log")}
+    return subprocess.run(["/bin/sh"], input=text, capture_output=True, text=True, cwd=root, env=environment)
+
+
+def _release(root: Path, name: str) -> Path:
+    home = root / "heat/releases" / name
+    (home / "etc").mkdir(parents=True)
+    (home / "manifest.json").write_text('{"id": 1}', "utf-8")
+    (home / "etc/heat.conf").write_text("", "utf-8")
+    return home
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_script_is_valid_sh(name: str) -> None:
+    done = subprocess.run(["/bin/sh", "-n"], input=SCRIPTS[name], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_every_command_was_tried() -> None:
+    assert set(commands.__all__) <= set(SCRIPTS)
+
+
+# --- the link
+
+
+def test_a_switch_moves_the_link_in_one_step(tmp_path: Path) -> None:
+    old, new = _release(tmp_path, "25"), _release(tmp_path, "26")
+    link = tmp_path / "heat/current"
+    for home in (old, new, new):
+        assert _sh(commands.switch(home.name), tmp_path).returncode == 0
+        assert link.readlink() == home
+    assert sorted(path.name for path in (tmp_path / "heat").iterdir()) == ["current", "releases"]
+
+
+@pytest.mark.parametrize("missing", ["manifest.json", "etc/heat.conf"])
+def test_a_switch_to_a_release_that_is_not_whole_is_refused(tmp_path: Path, missing: str) -> None:
+    old = _release(tmp_path, "25")
+    (_release(tmp_path, "26") / missing).unlink()
+    _sh(commands.switch("25"), tmp_path)
+    assert _sh(commands.switch("26"), tmp_path).returncode != 0
+    assert (tmp_path / "heat/current").readlink() == old
+
+
+def test_ids_reach_the_shell_as_they_are(tmp_path: Path) -> None:
+    home = _release(tmp_path, ODD)
+    assert _sh(commands.switch(ODD), tmp_path).returncode == 0
+    assert (tmp_path / "heat/current").readlink() == home
+    assert _sh(commands.manifest(ODD), tmp_path).stdout == '{"id": 1}'
+    assert not (tmp_path / "x").exists()
+
+
+def test_an_old_release_can_be_removed_and_the_current_one_cannot(tmp_path: Path) -> None:
+    old, new = _release(tmp_path, "25"), _release(tmp_path, "26")
+    _sh(commands.switch("26"), tmp_path)
+    assert _sh(commands.remove_release("26"), tmp_path).returncode != 0
+    assert _sh(commands.remove_release("25"), tmp_path).returncode == 0
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+# --- units
+
+
+SYSTEMCTL = 'echo "$*" >>"$LOG"; [ "$1" = show ] && printf "success\\nsuccess\\n"; true'
+
+
+def test_a_stop_tells_how_systemd_saw_it_end(tmp_path: Path) -> None:
+    done = _sh(commands.stop(("heat-api", "heat-api-cfn")), tmp_path, systemctl=SYSTEMCTL, pgrep="exit 1")
+    assert (done.returncode, done.stdout) == (0, "success\n")
+    assert (tmp_path / "log").read_text().splitlines()[0] == "stop heat-api heat-api-cfn"
+
+
+def test_a_stop_that_leaves_a_process_fails_and_names_it(tmp_path: Path) -> None:
+    done = _sh(commands.stop(("heat-engine",)), tmp_path, systemctl=SYSTEMCTL, pgrep="echo 42 heat-engine")
+    assert done.returncode == 1
+    assert done.stderr == "still running after the stop: 42 heat-engine\n"
+
+
+def test_a_start_forgets_earlier_failures_and_fails_as_systemd_does(tmp_path: Path) -> None:
+    tool = 'echo "$*" >>"$LOG"; [ "$1" != start ]'
+    assert _sh(commands.start(("heat-engine",)), tmp_path, systemctl=tool).returncode == 1
+    log = (tmp_path / "log").read_text().splitlines()
+    assert log == ["daemon-reload", "reset-failed heat-engine", "start heat-engine"]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_services_are_restarted_only_where_that_is_asked(tmp_path: Path, restart: bool) -> None:
+    _sh(commands.enable(("haproxy",), restart=restart), tmp_path, systemctl=SYSTEMCTL)
+    assert ("reload-or-restart haproxy" in (tmp_path / "log").read_text()) is restart
+
+
+@pytest.mark.parametrize(
+    ("listens", "stopped"), [("127.0.0.1:4369", False), ("0.0.0.0:4369", True), ("[::]:4369", True)]
+)
+def test_the_port_mapper_is_stopped_only_where_it_listens_elsewhere(
+    tmp_path: Path, listens: str, stopped: bool
+) -> None:
+    tools = {"systemctl": SYSTEMCTL, "ss": f"echo 'LISTEN 0 4096 {listens} *:*'"}
+    assert _sh(commands.bind_port_mapper(), tmp_path, **tools).returncode == 0
+    assert ("stop epmd.socket epmd.service" in (tmp_path / "log").read_text()) is stopped
+
+
+def test_the_user_is_made_only_where_it_is_not(tmp_path: Path) -> None:
+    note = 'echo "$*" >>"$LOG"'
+    _sh(commands.make_user(), tmp_path, getent="exit 0", useradd=note)
+    assert not (tmp_path / "log").exists()
+    _sh(commands.make_user(), tmp_path, getent="exit 2", useradd=note)
+    assert (tmp_path / "log").read_text().endswith("--shell /usr/sbin/nologin heat\n")
+
+
+# --- Heat's own commands, and its API
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [
+        (commands.db_sync("26"), "heat-manage --config-file /opt/heat/releases/26/etc/heat.conf db_sync"),
+        (commands.upgrade_check("26"), "heat-status --config-file /opt/heat/releases/26/etc/heat.conf upgrade check"),
+        (commands.service_clean("26"), "heat-manage --config-file /opt/heat/releases/26/etc/heat.conf service clean"),
+        (commands.purge_deleted("26", 90), "purge_deleted --granularity days 90"),
+    ],
+)
+def test_heats_commands_run_the_named_release_as_its_user(script: str, words: str) -> None:
+    assert script.startswith("cd / && setpriv --reuid heat --regid heat --init-groups /opt/heat/releases/26/venv/bin/")
+    assert words in script
+
+
+def test_a_token_never_gets_onto_a_command_line(tmp_path: Path) -> None:
+    done = _sh(SCRIPTS["ask_api"], tmp_path, curl='echo "$*" >>"$LOG"; cat')
+    assert TOKEN not in (tmp_path / "log").read_text()
+    assert f'header = "X-Auth-Token: {TOKEN}"' in done.stdout
+    assert 'url = "http://198.18.7.13:8004/v1/p/build_info"' in done.stdout

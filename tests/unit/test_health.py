@@ -1,0 +1,117 @@
+"""Health: when a moved host counts as healthy, and that a flap starts the time again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from builders import LOCAL, R25, R26, TOKEN, Machines, ScriptedRemote, host
+
+from pipeline.edges.ssh import Result
+from pipeline.environment import Role
+from pipeline.errors import Inconclusive
+from pipeline.health import api_answers, engine_is_up, live_engines, stays_healthy
+from pipeline.site import Site
+
+ENGINE, API = host(Role.ENGINE), host(Role.API)
+POLICY = LOCAL.policy.health
+ID = "00000000-0000-0000-0000-0000000000{:02}"
+
+
+def _rows(*live: str) -> str:
+    return "".join(f"{ID.format(number)}\tengine-0\t{flag}\n" for number, flag in enumerate(live, 1))
+
+
+# --- engines
+
+
+def test_the_workers_of_a_host_are_its_rows_that_are_not_deleted(remote: ScriptedRemote, here: Site) -> None:
+    remote.on("FROM heat.service", _rows("1", "0", "1") + f"{ID.format(9)}\tengine-1\t1\n")
+    assert live_engines(here, ENGINE) == {ID.format(1), ID.format(3)}
+
+
+def test_an_engine_is_up_when_all_its_workers_are_new_and_its_unit_runs(machines: Machines, here: Site) -> None:
+    assert engine_is_up(here, ENGINE, frozenset())
+    assert not engine_is_up(here, ENGINE, live_engines(here, ENGINE))
+    machines.running["engine-0"] = False
+    assert not engine_is_up(here, ENGINE, frozenset())
+
+
+def test_an_engine_with_a_worker_missing_is_not_up(remote: ScriptedRemote, here: Site) -> None:
+    remote.on("FROM heat.service", _rows(*["1"] * (LOCAL.heat.engine_workers - 1)))
+    assert not engine_is_up(here, ENGINE, frozenset())
+
+
+def test_rows_that_a_killed_engine_left_do_not_make_the_next_one_up(remote: ScriptedRemote, here: Site) -> None:
+    workers = LOCAL.heat.engine_workers
+    remote.on("is-active", "")
+    remote.on("FROM heat.service", _rows(*["1"] * workers), _rows(*["1"] * (2 * workers)))
+    before = live_engines(here, ENGINE)
+    assert len(before) == workers
+    assert engine_is_up(here, ENGINE, before)
+
+
+# --- APIs
+
+
+def test_an_api_answers_when_an_engine_of_a_known_revision_answers_through_it(machines: Machines, here: Site) -> None:
+    assert api_answers(here, API, frozenset({R25.id}))
+    assert not api_answers(here, API, frozenset({R26.id}))
+
+
+def test_an_api_that_is_down_does_not_answer(machines: Machines, here: Site) -> None:
+    machines.running["api-0"] = False
+    assert not api_answers(here, API, frozenset({R25.id}))
+
+
+def test_every_unit_of_an_api_must_run(remote: ScriptedRemote, here: Site) -> None:
+    remote.on("build_info", '{"engine": {"revision": "r"}}')
+    remote.on("is-active", Result(3, "", ""))
+    assert not api_answers(here, API, frozenset({"r"}))
+    (script,) = remote.scripts("is-active")
+    assert script == "systemctl is-active --quiet heat-api && systemctl is-active --quiet heat-api-cfn"
+
+
+def test_an_api_is_asked_itself_and_not_the_load_balancer(
+    machines: Machines, remote: ScriptedRemote, here: Site
+) -> None:
+    api_answers(here, API, frozenset({R25.id}))
+    ((name, script),) = [ran for ran in remote.ran if "build_info" in ran[1]]
+    assert name == "api-0"
+    for port in (LOCAL.heat.api_port, LOCAL.heat.cfn_port):
+        assert f"http://{API.address}:{port}/healthcheck" in script
+    assert not [line for line in script.splitlines() if line.startswith("curl") and TOKEN in line]
+
+
+# --- for how long
+
+
+def _look(here: Site, *seen: bool) -> int:
+    """Return how many looks it took, where one finds what `seen` says, and the last of it for ever."""
+    looks: Iterator[bool] = iter(seen)
+    count = 0
+
+    def healthy() -> bool:
+        nonlocal count
+        count += 1
+        return next(looks, seen[-1])
+
+    stays_healthy(here, ENGINE, healthy)
+    return count
+
+
+def test_a_host_must_be_healthy_for_the_whole_time(here: Site) -> None:
+    looks = _look(here, True)
+    assert here.clock.monotonic() == POLICY.min_healthy_time
+    assert looks == POLICY.min_healthy_time / POLICY.interval + 1
+
+
+def test_a_failed_look_starts_the_time_again(here: Site) -> None:
+    _look(here, True, True, True, False, True)
+    assert here.clock.monotonic() == 4 * POLICY.interval + POLICY.min_healthy_time
+
+
+def test_a_host_that_flaps_for_ever_is_told_at_the_deadline(here: Site) -> None:
+    with pytest.raises(Inconclusive, match="engine-0 to be healthy for 3 s"):
+        _look(here, *[True, True, False] * 1000)
+    assert here.clock.monotonic() == pytest.approx(POLICY.healthy_deadline, abs=POLICY.interval)

@@ -1,0 +1,186 @@
+"""Provisioning: hosts become what their role says, what is right already is left alone, and the first start's order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from builders import LOCAL, R25, R26, SECRETS, Machines, ScriptedRemote, fleet_on
+
+from pipeline.edges.ssh import Result
+from pipeline.edges.wheelhouse import Built
+from pipeline.environment import Role
+from pipeline.errors import CommandFailed, Inconclusive
+from pipeline.fleet import Fleet
+from pipeline.provision import bring_up, configure_release, configure_services, first_start, install_release
+from pipeline.site import Site
+
+ALL = ["api-0", "api-1", "engine-0", "engine-1"]
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> Built:
+    (tmp_path / "archive.sha256").write_text("5eed heat.tar\n", "utf-8")
+    return Built(R26, tmp_path / "heat.tar")
+
+
+@pytest.fixture
+def services(remote: ScriptedRemote) -> ScriptedRemote:
+    """Return hosts whose services are as they should be."""
+    remote.on(r"^put ")
+    remote.on("systemctl")
+    remote.on("CREATE DATABASE|add_user")
+    return remote
+
+
+# --- services
+
+
+def test_services_that_are_right_are_neither_written_nor_restarted(services: ScriptedRemote, here: Site) -> None:
+    assert configure_services(here) == ()
+    assert not services.scripts("reload-or-restart")
+    assert len(services.scripts("systemctl enable")) == 3
+
+
+def test_only_what_changed_is_restarted_and_told_by_host_and_path(services: ScriptedRemote, here: Site) -> None:
+    services.on(r"^put ", "/etc/haproxy/haproxy.cfg\n", host="loadbalancer-0")
+    assert configure_services(here) == ("loadbalancer-0:/etc/haproxy/haproxy.cfg",)
+    assert services.steps(restart="reload-or-restart") == ["restart loadbalancer-0"]
+
+
+def test_a_service_is_started_before_its_user_is_made(services: ScriptedRemote, here: Site) -> None:
+    configure_services(here)
+    steps = services.steps(
+        write="^put ", mapper="sport = 4369", enable="systemctl enable", user="add_user", data="CREATE DATABASE"
+    )
+    assert [step for step in steps if "messaging" in step] == [
+        "write messaging-0",
+        "mapper messaging-0",
+        "enable messaging-0",
+        "user messaging-0",
+    ]
+    assert [step for step in steps if "database" in step] == [
+        "write database-0",
+        "enable database-0",
+        "data database-0",
+    ]
+
+
+def test_each_service_gets_its_own_secret_only(services: ScriptedRemote, here: Site) -> None:
+    configure_services(here)
+    for role in ("database", "messaging"):
+        assert {name for name, script in services.ran if SECRETS[role] in script} == {f"{role}-0"}
+
+
+# --- releases
+
+
+def test_a_release_is_installed_only_where_it_is_missing(services: ScriptedRemote, here: Site, built: Built) -> None:
+    services.on("^archive=")
+    fleet = fleet_on(R25)
+    there = replace(fleet.states[0], installed=(R25.id, R26.id))
+    hosts = install_release(here, Fleet((there, *fleet.states[1:])), built)
+    assert [host.name for host in hosts] == ALL[1:]
+    home = f"/home/{LOCAL.ssh.user}/heat.tar"
+    assert sorted(services.copied) == [(name, built.archive, home) for name in ALL[1:]]
+    assert sorted(services.steps(install="^archive=")) == [f"install {name}" for name in ALL[1:]]
+    assert all(f"archive={home}" in script and "5eed" in script for script in services.scripts("^archive="))
+
+
+def test_an_installation_touches_no_service(services: ScriptedRemote, here: Site, built: Built) -> None:
+    services.on("^archive=")
+    install_release(here, fleet_on(R25), built)
+    assert not services.scripts("systemctl")
+
+
+def test_a_damaged_archive_is_told_when_every_host_has_ended(
+    services: ScriptedRemote, here: Site, built: Built
+) -> None:
+    services.on("^archive=")
+    services.on("^archive=", Result(1, "", "the archive is damaged"), host="api-1")
+    with pytest.raises(CommandFailed, match=r"api-1: .*the archive is damaged"):
+        install_release(here, fleet_on(R25), built)
+    assert len(services.scripts("^archive=")) == 4
+
+
+def test_files_of_a_release_are_written_on_every_host_that_runs_heat(services: ScriptedRemote, here: Site) -> None:
+    services.on(r"^put ", "/etc/systemd/system/heat-engine.service\n", host="engine-1")
+    written = configure_release(here, R26, "heat-v")
+    assert written == ("engine-1:/etc/systemd/system/heat-engine.service",)
+    assert sorted(services.steps(write="^put ")) == [f"write {name}" for name in ALL]
+    for script in services.scripts("^put "):
+        assert f"/opt/heat/releases/{R26.id}/etc/heat.conf" in script
+        assert "/etc/systemd/system/heat-" in script
+
+
+def test_configuring_a_release_restarts_nothing(services: ScriptedRemote, here: Site) -> None:
+    configure_release(here, R26, "heat-v")
+    assert not services.scripts("systemctl")
+
+
+def test_the_first_start_makes_the_schema_once_then_starts_engines_then_apis(
+    services: ScriptedRemote, here: Site
+) -> None:
+    services.on("db_sync")
+    first_start(here, R26)
+    steps = services.steps(sync="db_sync", start="systemctl enable")
+    assert steps[0] == "sync engine-0"
+    assert sorted(steps[1:3]) == ["start engine-0", "start engine-1"]
+    assert sorted(steps[3:]) == ["start api-0", "start api-1"]
+    started = services.scripts("systemctl enable")
+    assert all(script.index("ln -sfn") < script.index("systemctl enable") for script in started)
+
+
+def test_nothing_starts_where_the_schema_could_not_be_made(services: ScriptedRemote, here: Site) -> None:
+    services.on("db_sync", Result(1, "", "access denied"))
+    with pytest.raises(CommandFailed, match="access denied"):
+        first_start(here, R26)
+    assert not services.scripts("systemctl")
+
+
+def test_a_region_that_never_ran_comes_up_whole_and_into_rotation(
+    machines: Machines, remote: ScriptedRemote, here: Site
+) -> None:
+    machines.empty()
+    remote.on("db_sync")
+    fleet = Fleet(tuple(replace(state, current="", running="") for state in fleet_on(R26).states))
+    assert bring_up(here, fleet, R26, ())
+    assert set(machines.current.values()) == {R26.id}
+    assert sorted(set(remote.steps(ask="build_info"))) == ["ask api-0", "ask api-1"]
+    assert len(remote.scripts("state ready")) == 2
+
+
+def test_a_region_that_does_not_come_up_is_told_at_the_deadline(
+    machines: Machines, remote: ScriptedRemote, here: Site
+) -> None:
+    machines.broken.add(R26.id)
+    machines.empty()
+    remote.on("db_sync")
+    fleet = Fleet(tuple(replace(state, current="", running="") for state in fleet_on(R26).states))
+    with pytest.raises(Inconclusive, match="to be healthy"):
+        bring_up(here, fleet, R26, ())
+
+
+@pytest.mark.parametrize("written", [(), ("loadbalancer-0:/etc/haproxy/haproxy.cfg",)])
+def test_a_region_that_is_up_is_left_alone(
+    machines: Machines, remote: ScriptedRemote, here: Site, written: tuple[str, ...]
+) -> None:
+    assert not bring_up(here, fleet_on(R25), R25, written)
+    assert remote.ran == []
+
+
+def test_new_settings_restart_a_running_region_host_by_host(
+    machines: Machines, remote: ScriptedRemote, here: Site
+) -> None:
+    assert bring_up(here, fleet_on(R25), R25, ("api-0:/opt/heat/releases/x/etc/heat.conf",))
+    stops = remote.steps(stop="^systemctl stop heat-")
+    assert stops == ["stop engine-0", "stop engine-1", "stop api-0", "stop api-1"]
+    assert not remote.scripts("db_sync")
+
+
+def test_a_host_of_every_role_is_provisioned_by_one_of_the_steps(services: ScriptedRemote, here: Site) -> None:
+    services.on("db_sync")
+    configure_services(here)
+    first_start(here, R26)
+    assert {name for name, _ in services.ran} == {host.name for host in here.region.inventory.of(*Role)}

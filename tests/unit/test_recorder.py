@@ -1,0 +1,107 @@
+"""The recorder: how a story ended is kept, also when it ends badly; what touched nothing leaves no record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from builders import R26
+
+from pipeline.edges.clock import FakeClock
+from pipeline.edges.store import FakeStore, who
+from pipeline.errors import (
+    CommandFailed,
+    ConfigurationInvalid,
+    FailedAndReverted,
+    GateRefused,
+    Inconclusive,
+    LockHeld,
+    PipelineError,
+    PreflightUnreachable,
+)
+from pipeline.evidence import Record
+from pipeline.recorder import Outcome, recorded
+
+
+class Backwards(FakeClock):
+    """A wall clock that is set back a day between its first look and its second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        start = datetime(2026, 1, 2, tzinfo=UTC)
+        self._looks: Iterator[datetime] = iter([start, start - timedelta(days=1)])
+
+    def now(self) -> datetime:
+        return next(self._looks)
+
+
+@pytest.fixture
+def store() -> FakeStore:
+    return FakeStore()
+
+
+def _recorded(store: FakeStore, clock: FakeClock | None = None) -> AbstractContextManager[Outcome]:
+    return recorded(store, clock or FakeClock(), "upgrade", "local", R26)
+
+
+def _only(store: FakeStore) -> Record:
+    (record,) = store.records("local")
+    return record
+
+
+def test_a_story_that_ends_well_leaves_a_passing_record(store: FakeStore) -> None:
+    clock = FakeClock()
+    with _recorded(store, clock) as outcome:
+        outcome.counts.update(hosts=7)
+        clock.sleep(90)
+    record = _only(store)
+    assert (record.operation, record.environment, record.passed, record.detail) == ("upgrade", "local", True, "")
+    assert (record.release_id, record.release_digest) == (R26.id, R26.digest)
+    assert record.counts == {"hosts": 7}
+    assert record.ended - record.started == timedelta(seconds=90)
+    assert record.who == who()
+
+
+def test_a_story_whose_measure_is_bad_leaves_a_failing_record(store: FakeStore) -> None:
+    with _recorded(store) as outcome:
+        outcome.passed = False
+    assert not _only(store).passed
+
+
+@pytest.mark.parametrize("error", [FailedAndReverted, Inconclusive, PipelineError])
+def test_an_error_leaves_a_failing_record_with_its_message_and_goes_on(
+    store: FakeStore, error: type[PipelineError]
+) -> None:
+    with pytest.raises(error, match="it broke"), _recorded(store):
+        raise error("it broke", hint="mend it")
+    assert (_only(store).passed, _only(store).detail) == (False, "it broke")
+
+
+@pytest.mark.parametrize("error", [ConfigurationInvalid, GateRefused, LockHeld, PreflightUnreachable])
+def test_an_error_that_touched_nothing_says_nothing_about_the_release(
+    store: FakeStore, error: type[PipelineError]
+) -> None:
+    with pytest.raises(error), _recorded(store):
+        raise error("no")
+    assert store.records("local") == ()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ZeroDivisionError])
+def test_an_interrupted_story_leaves_a_failing_record(store: FakeStore, error: type[BaseException]) -> None:
+    with pytest.raises(error), _recorded(store):
+        raise error
+    assert (_only(store).passed, _only(store).detail) == (False, f"ended by {error.__name__}")
+
+
+def test_a_detail_shows_no_output_of_a_command(store: FakeStore) -> None:
+    with pytest.raises(CommandFailed), _recorded(store):
+        raise CommandFailed("engine-0: status 1", status=1, stdout="s3cret", stderr="s3cret")
+    assert "s3cret" not in _only(store).detail
+
+
+def test_a_clock_that_is_set_back_does_not_lose_the_record(store: FakeStore) -> None:
+    with _recorded(store, Backwards()):
+        pass
+    assert _only(store).started == _only(store).ended

@@ -1,0 +1,138 @@
+"""What people look at: nothing that others wrote is read as markup, and files hold what machines read."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from datetime import UTC, datetime, timedelta
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from builders import R25, R26
+from rich.console import Console
+
+from pipeline import show
+from pipeline.checks.result import CheckResult
+from pipeline.edges.wheelhouse import Built
+from pipeline.errors import PipelineError
+from pipeline.evidence import Record
+from pipeline.localcloud import CloudStatus, HostStatus, ServiceStatus
+from pipeline.smoke import RungResult, SmokeReport
+from pipeline.traffic import RequestCounts, StackCounts, TrafficReport
+from pipeline.verify import VerifyReport
+
+HOSTILE = "[/] [red]no[/red] [link=x]"
+SMOKE = SmokeReport(
+    "local",
+    (
+        RungResult("token", "passed", 0.1, "a token"),
+        RungResult("signal", "failed", 2.0, f"no signal {HOSTILE}", f"heat-api-cfn is down {HOSTILE}"),
+        RungResult("nested", "skipped", 0.0, "needs signal"),
+    ),
+)
+VERIFY = VerifyReport(
+    "local",
+    R26.id,
+    (
+        CheckResult("clock_is_right", "api-0", "api", "local", "passed", 0.1),
+        CheckResult("ports_listen", "api-0", "api", "local", "failed", 0.1, f"expected 8004 {HOSTILE}"),
+        CheckResult("clock_is_right", "engine-0", "engine", "local", "error", 0.1, "engine-0 is gone"),
+    ),
+    1.5,
+)
+TRAFFIC = TrafficReport(StackCounts(45, 1, 2), RequestCounts(900, 3, 0.256), (f"stack a: {HOSTILE}",), ())
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(file=StringIO(), width=200)
+
+
+def _printed(console: Console) -> str:
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return text
+
+
+def _row(console: Console, word: str) -> list[str]:
+    """Return the cells of the row that begins with `word`."""
+    lines = [line for line in _printed(console).splitlines() if line.startswith("│")]
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
+    return next(row for row in rows if row[0] == word)
+
+
+def test_checks_are_counted_by_host_and_each_failed_one_is_named(console: Console) -> None:
+    show.checks(VERIFY, console)
+    assert _row(console, "api-0") == ["api-0", "1", "1"]
+    assert _row(console, "engine-0") == ["engine-0", "0", "1"]
+    assert f"✗ api-0 ports_listen: expected 8004 {HOSTILE}" in _printed(console)
+    assert "✗ engine-0 clock_is_right: engine-0 is gone" in _printed(console)
+
+
+def test_every_rung_is_a_line_and_a_failed_one_has_its_cause(console: Console) -> None:
+    show.rungs(SMOKE, console)
+    first, second, cause, third = _printed(console).splitlines()
+    assert first.split() == ["passed", "token", "0.1", "s", "a", "token"]
+    assert second.endswith(f"no signal {HOSTILE}")
+    assert cause.strip() == f"likely cause: heat-api-cfn is down {HOSTILE}"
+    assert third.startswith("skipped  nested")
+
+
+def test_traffic_is_shown_with_each_failure(console: Console) -> None:
+    show.traffic(TRAFFIC, console)
+    assert _row(console, "stacks completed / failed / stuck")[1] == "45 / 1 / 2"
+    assert _row(console, "requests / errors")[1] == "900 / 3"
+    assert _row(console, "longest time without an answer")[1] == "0.26 s"
+    assert HOSTILE in _printed(console)
+
+
+def test_the_proof_shows_stages_counts_revisions_and_results(console: Console) -> None:
+    show.proof([("install", 12.34)], TRAFFIC, {"api revisions": "a → b"}, {"checks passed / failed": "2 / 0"}, console)
+    assert _row(console, "install") == ["install", "12.3"]
+    assert _row(console, "api revisions")[1] == "a → b"
+    assert _row(console, "checks passed / failed")[1] == "2 / 0"
+    assert _row(console, "requests / errors")[1] == "900 / 3"
+
+
+def test_the_cloud_is_shown_with_what_runs_and_what_does_not(console: Console) -> None:
+    services = (ServiceStatus("keystone", 42, True, "http://198.18.7.1:5000"), ServiceStatus("seed", None, False, "u"))
+    show.cloud(CloudStatus(None, services, (HostStatus("local-api-0", "198.18.7.11", None, "stopped"),)), console)
+    assert _row(console, "keystone") == ["keystone", "42", "yes", "http://198.18.7.1:5000"]
+    assert _row(console, "seed") == ["seed", "", "no", "u"]
+    assert _row(console, "local-api-0") == ["local-api-0", "198.18.7.11", "", "stopped"]
+
+
+def test_releases_are_shown_with_what_decides_an_upgrade(console: Console) -> None:
+    show.releases([Built(R25, Path("a.tar")), Built(R26, Path("b.tar"))], console)
+    assert _row(console, R25.id) == [R25.id, "2025.2", "1.4", "c6214ca60943"]
+    assert _row(console, R26.id) == [R26.id, "2026.1", "1.9", "97b2a986f922"]
+
+
+def test_records_are_shown_with_their_end_and_what_was_seen(console: Console) -> None:
+    noon = datetime(2026, 5, 1, 12, tzinfo=UTC)
+    good = Record(
+        "upgrade", "local", R26.id, R26.digest, True, {"stacks_completed": 45, "requests_longest_gap_s": 0.25},
+        noon, noon + timedelta(seconds=90), "ada@laptop", "0.1.0",
+    )  # fmt: skip
+    bad = Record("verify", "local", R26.id, R26.digest, False, {}, noon, noon, "ada@laptop", "0.1.0", HOSTILE)
+    show.history([good, bad], console)
+    rows = [line for line in _printed(console).splitlines() if line.startswith("│ 2026")]
+    cells = [[cell.strip() for cell in row.strip("│").split("│")] for row in rows]
+    seen = "stacks_completed 45, requests_longest_gap_s 0.25"
+    assert cells[0] == ["2026-05-01 12:00:00", "upgrade", R26.id, "passed", "90 s", "ada@laptop", seen]
+    assert (cells[1][3], cells[1][6]) == ("failed", HOSTILE)
+
+
+def test_a_report_is_saved_where_a_file_is_named_and_nowhere_else(tmp_path: Path) -> None:
+    show.save(VERIFY, junit=str(tmp_path / "out" / "verify.xml"), json_file=str(tmp_path / "verify.json"))
+    show.save(SMOKE)
+    assert ET.parse(tmp_path / "out" / "verify.xml").getroot().tag == "testsuites"  # noqa: S314 (written above)
+    assert json.loads((tmp_path / "verify.json").read_text())["failed"] == 2
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "verify.json"]
+
+
+def test_a_file_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PipelineError, match=r"file/verify\.xml: cannot be written: ") as caught:
+        show.save(VERIFY, junit=str(tmp_path / "file" / "verify.xml"))
+    assert caught.value.hint
