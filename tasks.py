@@ -6,6 +6,7 @@ Heavy libraries are imported where they are used, so that `inv --list` answers a
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import signal
 import sys
@@ -34,6 +35,7 @@ def command(*positional: str, **options: Any) -> Callable[[Callable[..., None]],
 
             signal.signal(signal.SIGTERM, _terminated)
             try:
+                _require_all(body, kwargs)
                 body(*args, **kwargs)
             except PipelineError as error:
                 if DEBUG:
@@ -54,6 +56,15 @@ def command(*positional: str, **options: Any) -> Callable[[Callable[..., None]],
         return task(run, positional=list(positional), auto_shortflags=False, **options)
 
     return decorate
+
+
+def _require_all(body: Callable[..., None], given: dict[str, Any]) -> None:
+    """Refuse a call without an option that has no default: invoke passes None for it."""
+    from pipeline.errors import ConfigurationInvalid
+
+    names = [name for name, one in inspect.signature(body).parameters.items() if one.default is one.empty]
+    if missing := [f"--{name}" for name in names if name in given and given[name] is None]:
+        raise ConfigurationInvalid(f"{' and '.join(missing)} must be given", hint="the same with --help")
 
 
 def _terminated(_signal: int, _frame: object) -> None:
@@ -120,13 +131,16 @@ def ssh(_: Context, host: str, environment: str = "local", run: str = "") -> Non
 
 
 @command("name", help={"name": "keystone, seed, mariadb, machines, or a machine (local-engine-0)", "lines": "how many"})
-def logs(_: Context, name: str = "seed", lines: int = 50) -> None:
+def logs(_: Context, name: str, lines: str = "50") -> None:
     """Print the last lines of a log of the local cloud."""
     from pipeline import localcloud
+    from pipeline.errors import ConfigurationInvalid
 
+    if not (lines.isascii() and lines.isdecimal()):  # invoke's own reading of an int ends in a traceback
+        raise ConfigurationInvalid(f"--lines: expected a number, found {lines!r}", hint=f"inv local.logs {name}")
     path = localcloud.logs(pipeline().workspace.cloud, name)
     written = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    print(*[line for line in written if line.strip()][-lines:], sep="\n")
+    print(*[line for line in written if line.strip()][-int(lines) :], sep="\n")
 
 
 # env: the environments of this checkout
@@ -216,29 +230,25 @@ def verify(_: Context, environment: str, junit: str = "", json: str = "") -> Non
 
 
 @command(
-    "environment",
+    "name",
     help={
-        "cloud": "an entry of your own clouds.yaml, instead of an environment",
-        "region": "its region, where the entry does not say",
+        "name": "an environment, or any entry of your own clouds.yaml",
+        "region": "the region of that entry, where it does not say",
         "junit": "file for JUnit XML",
         "json": "file for JSON",
     },
 )
-def smoke(
-    _: Context, environment: str = "", cloud: str = "", region: str = "", junit: str = "", json: str = ""
-) -> None:
+def smoke(_: Context, name: str, region: str = "", junit: str = "", json: str = "") -> None:
     """Use a Heat as a customer would, rung by rung: an environment's, or any of your clouds.yaml."""
-    from pipeline import show
-    from pipeline.errors import ConfigurationInvalid, VerificationFailed
+    from pipeline import environment, show
+    from pipeline.errors import VerificationFailed
 
-    if bool(environment) == bool(cloud):
-        raise ConfigurationInvalid("name either an environment or --cloud", hint="inv smoke local")
     it = pipeline()
-    report = it.smoke_cloud(cloud, region or None) if cloud else it.smoke(environment)
+    known = name in environment.list_environments(it.workspace.environments)
+    report = it.smoke(name) if known else it.smoke_cloud(name, region or None)
     show.save(report, junit=junit, json_file=json)
     show.rungs(report, it.progress.console)
     if not report.ok:
-        name = environment or cloud
         raise VerificationFailed(f"{report.count('failed')} rungs failed in {name}", hint="read their likely causes")
 
 
@@ -255,7 +265,7 @@ def history(_: Context, environment: str) -> None:
     from pipeline import show
 
     it = pipeline()
-    show.history(it.store.records(environment), it.progress.console)
+    show.history(it.store.records(it.environment(environment).name), it.progress.console)
 
 
 @command(

@@ -20,7 +20,16 @@ from pipeline.region import Region, region_of
 from pipeline.site import Site
 from pipeline.workspace import Workspace
 
-__all__ = ["cloud_of", "forget", "identity_url", "open_site", "read_region", "ssh_command", "write_private"]
+__all__ = [
+    "cloud_of",
+    "forget",
+    "identity_url",
+    "is_deployed",
+    "open_site",
+    "read_region",
+    "ssh_command",
+    "write_private",
+]
 
 _STACKS = ("network", "identity", *(role.value for role in Role))
 
@@ -47,6 +56,12 @@ def read_region(environment: Environment, cloud: Heat) -> Region:
         if found is not None and found.outputs:
             outputs[name] = found.outputs
     return region_of(environment, outputs, auth_url=identity_url(cloud))
+
+
+def is_deployed(environment: Environment, cloud: Heat) -> bool:
+    """Return whether every stack of a region was launched to its end once."""
+    found = (cloud.find(f"{environment.name}-{name}") for name in _STACKS)
+    return all(stack is not None and stack.outputs for stack in found)
 
 
 @contextmanager

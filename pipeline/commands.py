@@ -9,8 +9,8 @@ from pipeline.hostfiles import CURRENT
 from pipeline.installation import RELEASES
 
 __all__ = [
+    "apply_files",
     "ask_api",
-    "bind_port_mapper",
     "db_sync",
     "enable",
     "make_user",
@@ -24,6 +24,8 @@ __all__ = [
     "upgrade_check",
 ]
 
+_DUE = "/run/heat-restart-due"
+
 
 def make_user() -> str:
     """Make the system user and group `heat` that the services run as; harmless where they are."""
@@ -33,22 +35,37 @@ def make_user() -> str:
     )
 
 
-def enable(units: Sequence[str], *, restart: bool = False) -> str:
-    """Start `units` now and at every boot; with `restart`, those that run are restarted (reloaded where they can)."""
+def enable(units: Sequence[str]) -> str:
+    """Start `units` now and at every boot."""
     names = shlex.join(units)
-    again = f"systemctl reload-or-restart {names}\n" if restart else ""
-    return f"set -eu\nsystemctl daemon-reload\nsystemctl enable --quiet {names}\n{again}systemctl start {names}"
+    return f"set -eu\nsystemctl daemon-reload\nsystemctl enable --quiet {names}\nsystemctl start {names}"
 
 
-def bind_port_mapper() -> str:
-    """Make Erlang's port mapper listen where its unit says; the broker registers with it again by itself."""
-    return """\
+def apply_files(write: str, units: Sequence[str], *, sockets: Sequence[str] = ()) -> str:
+    """Run script `write`, which prints the paths it changed; restart `units` if it printed any, and see that they run.
+
+    `sockets` name socket units (and their services) that are bound anew first. Prints what `write` printed. A restart
+    that fails, or that a lost host never came to, is made up for by the next run: a note in /run says that it is due.
+    """
+    names = shlex.join(units)
+    bound = "".join(
+        f"    systemctl stop {name}.socket {name}.service\n    systemctl start {name}.socket\n"
+        for name in map(shlex.quote, sockets)
+    )
+    return f"""\
 set -eu
-systemctl daemon-reload
-if ss -Hltn 'sport = 4369' | grep -qv '127.0.0.1:4369'; then
-    systemctl stop epmd.socket epmd.service
+changed=$(
+{write}
+)
+[ -z "$changed" ] || : >{_DUE}
+systemctl enable --quiet {names}
+if [ -e {_DUE} ]; then
+    systemctl daemon-reload
+{bound}    systemctl reload-or-restart {names}
+    rm -f {_DUE}
 fi
-systemctl start epmd.socket"""
+systemctl start {names}
+echo "$changed\""""
 
 
 def stop(units: Sequence[str]) -> str:

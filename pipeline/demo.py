@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from pipeline import show
 from pipeline.edges.heat import Heat, connect
 from pipeline.environment import Environment
-from pipeline.errors import VerificationFailed
+from pipeline.errors import ConfigurationInvalid, VerificationFailed
 from pipeline.junit import OUTCOMES
 from pipeline.localcloud import up
 from pipeline.smoke import SmokeReport
@@ -81,12 +82,12 @@ def demonstrate(pipeline: Pipeline, name: str, *, old: str, new: str, report: Pa
 
     Raises VerificationFailed where the proof does not hold, after it was printed and saved.
     """
-    with pipeline.progress.stage("local cloud"):
-        up(pipeline.workspace.cloud, report=pipeline.progress.say)
-    for version in (old, new):
-        pipeline.build(version)
-    pipeline.deploy(name, old)
-    pipeline.verify(name)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        builds = [pool.submit(pipeline.build, version) for version in (old, new)]
+        with pipeline.progress.stage("local cloud"):
+            up(pipeline.workspace.cloud, report=pipeline.progress.say)
+        started, target = (build.result().release.id for build in builds)
+    _deploy_unless_upgrading(pipeline, name, started, target)
     customer = connect(name, pipeline.workspace.customer_clouds(name))
     before = revisions(customer)
     traffic, plan = pipeline.upgrade(name, new)
@@ -99,6 +100,22 @@ def demonstrate(pipeline: Pipeline, name: str, *, old: str, new: str, report: Pa
     if faults := proof.faults():
         raise VerificationFailed(f"the proof does not hold: {'; '.join(faults)}", hint=f"inv verify {name}")
     return proof
+
+
+def _deploy_unless_upgrading(pipeline: Pipeline, name: str, old: str, new: str) -> None:
+    """Deploy and verify `old`, unless an earlier demo was killed in its upgrade: then that goes on from there."""
+    there = pipeline.releases_on(name)
+    if there == {new}:
+        raise ConfigurationInvalid(
+            f"{name} is on {new} already: the demo was run", hint="inv local.down, then inv demo"
+        )
+    if there == {old, new}:
+        pipeline.progress.say("an earlier demo was interrupted in its upgrade: going on from there")
+        return
+    pipeline.deploy(name, old)
+    checks = pipeline.verify(name)
+    if not checks.ok:
+        raise VerificationFailed(f"{checks.failed} checks failed before the upgrade", hint=f"inv verify {name}")
 
 
 def revisions(heat: Heat) -> dict[str, list[str]]:

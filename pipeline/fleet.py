@@ -18,13 +18,17 @@ __all__ = ["Fleet", "HostState", "read_state", "state_script"]
 
 @dataclass(frozen=True, slots=True)
 class HostState:
-    """One host that runs Heat. `current` is the release its link names, `running` what its units run ("" for none)."""
+    """One host that runs Heat. `current` is the release its link names, `running` what its units run ("" for none).
+
+    `stale` says that a unit runs with settings older than those on disk: a run that wrote them did not restart it.
+    """
 
     host: Host
     current: str
     running: str
     vhost: str
     installed: tuple[str, ...]
+    stale: bool = False
 
     def settled_on(self, release_id: str) -> bool:
         """Whether the host's link and all its units are on `release_id`."""
@@ -66,6 +70,9 @@ for unit in {" ".join(units)}; do
     pid=$(systemctl show --property MainPID --value "$unit")
     if systemctl is-active --quiet "$unit" && [ "${{pid:-0}}" != 0 ]; then
         echo "running $(basename "$(readlink "/proc/$pid/cwd")")"
+        since=$(systemctl show --property ExecMainStartTimestamp --value --timestamp=unix "$unit")
+        newer=$(find {CURRENT}/etc/ "/etc/systemd/system/$unit.service" -type f -newermt "$since" 2>/dev/null)
+        [ -z "$newer" ] || echo "stale $unit"
     else
         echo "running "
     fi
@@ -84,4 +91,5 @@ def read_state(host: Host, answer: str) -> HostState:
         running=running.pop() if len(running) == 1 else "",
         vhost=single.get("vhost", ""),
         installed=tuple(value for key, _, value in facts if key == "installed"),
+        stale=any(key == "stale" for key, _, _ in facts),
     )

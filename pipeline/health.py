@@ -30,10 +30,10 @@ def api_answers(site: Site, host: Host, revisions: frozenset[str]) -> bool:
 
     `revisions` are those an engine may answer with. The question is put to the host itself, not to the load balancer.
     """
-    settings, session = site.environment.heat, site.customer.session
+    settings = site.environment.heat
     url = f"http://{host.address}:{settings.api_port}"
     cfn = f"http://{host.address}:{settings.cfn_port}"
-    token, project = session.get_token(), session.get_project_id()
+    token, project = site.customer.credentials()
     script = "\n".join(
         [
             "set -e",
@@ -44,8 +44,11 @@ def api_answers(site: Site, host: Host, revisions: frozenset[str]) -> bool:
     answer = site.remote.run(host, script, check=False, timeout=60)
     if answer.status != 0:
         return False
-    found = json.loads(answer.stdout)
-    return found["engine"]["revision"] in revisions and _active(site, host)
+    try:
+        revision = json.loads(answer.stdout)["engine"]["revision"]
+    except (ValueError, LookupError, TypeError):
+        return False  # something answers, but not Heat
+    return revision in revisions and _active(site, host)
 
 
 def stays_healthy(site: Site, host: Host, healthy: Callable[[], bool]) -> None:

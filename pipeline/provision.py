@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 
 from pipeline import commands
@@ -22,6 +21,8 @@ from pipeline.upgrade import Rollout
 __all__ = ["bring_up", "configure_release", "configure_services", "first_start", "install_release"]
 
 _BACKING = (Role.DATABASE, Role.MESSAGING)
+_SOCKETS = {Role.MESSAGING: ("epmd",)}
+"""What Debian's units listen with beside the service itself, and must be bound anew when its settings change."""
 
 
 def configure_services(site: Site) -> tuple[str, ...]:
@@ -67,23 +68,23 @@ def configure_release(site: Site, release: Release, vhost: str) -> tuple[str, ..
     return tuple(path for paths in on_each(hosts, write) for path in paths)
 
 
-def bring_up(site: Site, fleet: Fleet, release: Release, written: Sequence[str]) -> bool:
-    """Bring every engine and API host up on `release`, with what was `written` ("HOST:PATH"); return whether any moved.
+def bring_up(site: Site, fleet: Fleet, release: Release) -> bool:
+    """Bring every engine and API host up on `release`; return whether any moved. `fleet` is as it is once configured.
 
-    A fleet that runs already and got new settings is restarted host by host, by the careful road of an upgrade.
+    Hosts that run with older settings than those on disk are restarted one by one, by the careful road of an upgrade.
     """
-    if not all(state.settled_on(release.id) for state in fleet.states):
+    settled = all(state.settled_on(release.id) for state in fleet.states)
+    if not settled:
         first_start(site, release)
         _await_health(site, release)
-        return True
-    if not any(path.startswith(("engine-", "api-")) for path in written):
-        return False
-    rollout = Rollout(site, restart_plan(fleet, release, next(iter(fleet.vhosts(Role.ENGINE)))))
-    for state in fleet.of(Role.ENGINE):
-        rollout.move_engine(state)
-    for state in fleet.of(Role.API):
-        rollout.move_api(state)
-    return True
+    stale = Fleet(tuple(state for state in fleet.states if state.stale))
+    if stale.states:
+        rollout = Rollout(site, restart_plan(stale, release, stale.states[0].vhost))
+        for state in stale.of(Role.ENGINE):
+            rollout.move_engine(state)
+        for state in stale.of(Role.API):
+            rollout.move_api(state)
+    return not settled or bool(stale.states)
 
 
 def first_start(site: Site, release: Release) -> None:
@@ -103,25 +104,25 @@ def first_start(site: Site, release: Release) -> None:
 
 
 def _await_health(site: Site, release: Release) -> None:
+    """Engines first: a question that an API puts before an engine listens is lost, and its asker waits in vain."""
     deadline = site.environment.policy.health.healthy_deadline
 
-    def await_one(host: Host) -> None:
-        if host.role is Role.ENGINE:
-            stays_healthy(site, host, partial(engine_is_up, site, host, frozenset()))
-        else:
-            stays_healthy(site, host, partial(api_answers, site, host, frozenset({release.id})))
-            site.balancer.admit(host.name, timeout=deadline)
+    def await_engine(host: Host) -> None:
+        stays_healthy(site, host, partial(engine_is_up, site, host, frozenset()))
 
-    on_each(site.region.inventory.of(Role.ENGINE, Role.API), await_one)
+    def await_api(host: Host) -> None:
+        stays_healthy(site, host, partial(api_answers, site, host, frozenset({release.id})))
+        site.balancer.admit(host.name, timeout=deadline)
+
+    on_each(site.region.inventory.of(Role.ENGINE), await_engine)
+    on_each(site.region.inventory.of(Role.API), await_api)
 
 
 def _configure_service(site: Site, host: Host) -> list[str]:
     files = role_files(host, site.environment, site.region, site.templates)
-    changed = _write(site, host, write_script(files))
-    restart = bool(changed)
-    if host.role is Role.MESSAGING:
-        site.remote.run(host, commands.bind_port_mapper())
-    site.remote.run(host, commands.enable(UNITS[host.role], restart=restart), timeout=site.environment.deadlines.step)
+    # One script, so that a run killed here cannot leave new settings beside a service that never read them.
+    script = commands.apply_files(write_script(files), UNITS[host.role], sockets=_SOCKETS.get(host.role, ()))
+    changed = _write(site, host, script, timeout=site.environment.deadlines.step)
     if host.role is Role.DATABASE:
         site.database.create(site.region.database_password)
     if host.role is Role.MESSAGING:
@@ -129,6 +130,6 @@ def _configure_service(site: Site, host: Host) -> list[str]:
     return changed
 
 
-def _write(site: Site, host: Host, script: str) -> list[str]:
-    written = site.remote.run(host, script).stdout.split()
+def _write(site: Site, host: Host, script: str, *, timeout: float = 300) -> list[str]:
+    written = site.remote.run(host, script, timeout=timeout).stdout.split()
     return [f"{host.name}:{path}" for path in written]

@@ -98,7 +98,9 @@ def _target_vhost(fleet: Fleet, mode: Mode, target: Release) -> str:
         return vhost_of(target)
     used = sorted({state.vhost for state in fleet.states if state.vhost})
     if len(used) != 1:
-        raise FleetMixed(f"releases that share a vhost were found on {len(used)}: {', '.join(used)}", hint="inv status")
+        raise FleetMixed(
+            f"releases that share a vhost were found on {len(used)}: {', '.join(used)}", hint="inv verify ENV"
+        )
     return used[0]
 
 

@@ -32,7 +32,7 @@ class DrainProof:
 
 @dataclass(slots=True)
 class Rollout:
-    """Brings one region to `plan.target`."""
+    """Brings one region to `plan.target`; `moved` hosts of it are there already, by this run or an earlier one."""
 
     site: Site
     plan: RolloutPlan
@@ -72,18 +72,16 @@ class Rollout:
             proof = self._drain(state)
             self.site.progress.say(f"{proof.host}: {len(proof.engines)} workers drained in {proof.seconds:.1f} s")
         before = live_engines(self.site, state.host)
-        self._switch(state)
-        self._confirm(state, lambda: engine_is_up(self.site, state.host, before))
+        self._move(state, lambda: engine_is_up(self.site, state.host, before))
 
     def move_api(self, state: HostState) -> None:
         """Take an API host out of the load balancer, switch both its APIs, prove them, and let it back in."""
         host, policy = state.host, self.site.environment.policy
         self.site.balancer.drain(host.name, timeout=policy.drain.timeout)
-        if state.running:
-            self.site.remote.run(host, commands.stop(UNITS[Role.API]), timeout=self._stop_timeout)
-        self._switch(state)
+        # Always: a host with one API down counts as not running, and its other API would stay on the old release.
+        self.site.remote.run(host, commands.stop(UNITS[Role.API]), timeout=self._stop_timeout)
         revisions = frozenset({self.plan.target.id, state.current})
-        self._confirm(state, lambda: api_answers(self.site, host, revisions))
+        self._move(state, lambda: api_answers(self.site, host, revisions))
         self.site.balancer.admit(host.name, timeout=policy.health.healthy_deadline)
         self.site.progress.say(f"{host.name}: in rotation again on {self.plan.target.id}")
 
@@ -156,14 +154,11 @@ class Rollout:
             )
         return DrainProof(host.name, tuple(engines), seconds)
 
-    def _switch(self, state: HostState) -> None:
-        units = UNITS[state.host.role]
-        script = f"{commands.switch(self.plan.target.id)}\n{commands.start(units)}"
-        self.site.remote.run(state.host, script, timeout=self.site.environment.deadlines.step, check=False)
-
-    def _confirm(self, state: HostState, healthy: Callable[[], bool]) -> None:
-        """Wait until a moved host is healthy for long enough; put it back on its old release if it never is."""
+    def _move(self, state: HostState, healthy: Callable[[], bool]) -> None:
+        """Switch a stopped host and wait until it is healthy; put it back on its old release if it never is."""
+        script = f"{commands.switch(self.plan.target.id)}\n{commands.start(UNITS[state.host.role])}"
         try:
+            self.site.remote.run(state.host, script, timeout=self.site.environment.deadlines.step)
             stays_healthy(self.site, state.host, healthy)
         except (Inconclusive, CommandFailed) as error:
             raise self._given_up(state, error) from error
@@ -172,8 +167,8 @@ class Rollout:
 
     def _given_up(self, state: HostState, error: PipelineError) -> PipelineError:
         """Put a host that never got healthy back on its old release, if it has one; return the error to raise."""
-        name, target, policy = state.host.name, self.plan.target.id, self.site.environment.policy.health
-        said = f"{name} did not get healthy on {target} within {policy.healthy_deadline:.0f} s ({error.message})"
+        name, target = state.host.name, self.plan.target.id
+        said = f"{name} did not get healthy on {target} ({error.message})"
         hint = f"read the journal of {name}: inv local.ssh {name}"
         if state.current in ("", target):
             return FleetMixed(f"{said}; it has no other release to go back to", hint=hint)

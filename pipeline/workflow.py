@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from pipeline import commands, environment, evidence
-from pipeline.access import cloud_of, identity_url, open_site
+from pipeline.access import cloud_of, identity_url, is_deployed, open_site
 from pipeline.deploy import Change, Launcher, launch_all
 from pipeline.edges.clock import Clock
 from pipeline.edges.heat import Event, Heat, connect
@@ -82,17 +82,28 @@ class Pipeline:
         target = self.environment(name)
         cloud = cloud_of(self.workspace, target)
         built = self.build(reference)  # first: a release that does not exist must not leave half a region
+        _refuse_other_release(name, self.releases_on(name), built.release)
         with self._recorded("deploy", name, built.release) as outcome:
             changed = self._launch(target, cloud)
             installed = self._bring_up(target, built, outcome)
         return changed or installed
+
+    def releases_on(self, name: str) -> frozenset[str]:
+        """Return the ids of the releases that hosts of a region are on: none before its first deploy, two in a rollout.
+
+        Raises PreflightUnreachable for a host that does not answer.
+        """
+        target = self.environment(name)
+        if not is_deployed(target, cloud_of(self.workspace, target)):
+            return frozenset()
+        with self.site(name) as site:
+            return observe(site.region.inventory, site.remote).releases
 
     def _bring_up(self, target: Environment, built: Built, outcome: Outcome) -> bool:
         """Install a release on the hosts of a launched region and start it; return whether anything changed."""
         name = target.name
         with self.site(name) as site:
             fleet = observe(site.region.inventory, site.remote)
-            _refuse_other_release(name, fleet, built.release)
             vhost = next(iter(fleet.vhosts(Role.ENGINE)), vhost_of(built.release))
             with self.progress.stage("install"), ThreadPoolExecutor(max_workers=2) as pool:
                 services = pool.submit(configure_services, site)
@@ -100,7 +111,7 @@ class Pipeline:
                 written = (*services.result(), *configure_release(site, built.release, vhost))
             with self.progress.stage("start"):
                 site.broker.create_vhost(vhost)
-                started = bring_up(site, fleet, built.release, written)
+                started = bring_up(site, observe(site.region.inventory, site.remote), built.release)
             outcome.counts.update(hosts=len(site.region.inventory.hosts), files_written=len(written))
         return bool(installed or written or started)
 
@@ -224,7 +235,7 @@ class Pipeline:
         return any(stack.change is not Change.UNCHANGED for stack in launched.values())
 
     def _roll_out(self, site: Site, fleet: Fleet, plan: RolloutPlan, built: Built, running: Release) -> None:
-        stage, rollout = self.progress.stage, Rollout(site, plan)
+        stage, rollout = self.progress.stage, Rollout(site, plan, moved=len(fleet.states) - len(plan.moves))
         with stage("install"):
             install_release(site, fleet, built)
             configure_release(site, plan.target, plan.vhost)
@@ -264,8 +275,8 @@ class Pipeline:
         return recorded(self.store, self.clock, operation, name, release)
 
 
-def _refuse_other_release(name: str, fleet: Fleet, release: Release) -> None:
-    others = fleet.releases - {release.id}
+def _refuse_other_release(name: str, running: frozenset[str], release: Release) -> None:
+    others = running - {release.id}
     if others:
         raise ConfigurationInvalid(
             f"{name} runs {', '.join(sorted(others))}: going to {release.id} is an upgrade, not a deploy",

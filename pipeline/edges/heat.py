@@ -172,6 +172,11 @@ class Heat:
         """Close the connections kept alive, so that the next request opens a new one."""
         self.session.session.close()
 
+    def credentials(self) -> tuple[str, str]:
+        """Return a token of the session's user, and the id of the project it is for. Raises HeatRefused."""
+        with _translated("asking Keystone for a token"):
+            return str(self.session.get_token()), str(self.session.get_project_id())
+
     def endpoint(self, service_type: str = "orchestration") -> str:
         """Return the public URL that the catalog gives for `service_type` in this region. Raises HeatRefused."""
         with _translated(f"reading the catalog for {service_type}"):

@@ -1,20 +1,18 @@
 """The wheelhouse: builds releases of Heat into archives, keeps them, and finds them again.
 
-Below `cache`: releases/ID/{heat-ID.tar, manifest.json, archive.sha256}, and wheels/SHA256/FILE shared by all releases.
-An archive holds manifest.json, requirements.lock, wheels/ and uv, so that a host installs it with no network.
-The id covers every wheel, but not uv, which installs and does not run; archive.sha256 covers all of it.
+Below `cache`: releases/ID/{heat-ID.FORMAT.tar.gz, manifest.json, archive.sha256}, and wheels/SHA256/FILE shared by all.
+An archive holds manifest.json, requirements.lock and the installed, compiled tree, which a host only unpacks.
+The id covers every wheel, but not the tree, which derives from them; archive.sha256 covers all of it.
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
-import io
 import platform
 import re
 import shutil
 import sys
-import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +22,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from pipeline.edges.index import Index, Locked, run_uv
+from pipeline.edges.tree import pack
 from pipeline.errors import ConfigurationInvalid
 from pipeline.release import (
     PYTHON,
@@ -38,6 +37,7 @@ from pipeline.release import (
 __all__ = ["Built", "Wheelhouse"]
 
 _HEAT = "openstack-heat"
+_FORMAT = 2  # of archives: one that an older pipeline packed is not used, but packed again
 # pymysql speaks to the database, pyuwsgi serves the APIs
 _BESIDE_HEAT = ("pymysql", "pyuwsgi")
 _EPOCH = "315532800"  # 1980-01-01, the first moment a zip file can tell
@@ -70,7 +70,8 @@ class Wheelhouse:
     def build(self, heat: str, *, report: Callable[[str], None], exclude_newer: str = "") -> Built:
         """Resolve Heat `heat` ("26.0.2") as the index is now, or was at `exclude_newer` (a date), and keep the release.
 
-        The same resolution gives the same id and the same archive. `report` gets a line per stage.
+        The same resolution gives the same id, and on one machine the same archive (see tree.pack). `report` gets a
+        line per stage.
         Raises ConfigurationInvalid when there is no such version, Inconclusive when the index does not answer.
         """
         version = HeatVersion.parse(heat)
@@ -121,10 +122,10 @@ class Wheelhouse:
         return self.build(reference, report=report)
 
     def list(self) -> tuple[Built, ...]:
-        """Return every release that is kept, by version and then by age, the newest last."""
+        """Return every release that is kept in today's format, by version and then by age, the newest last."""
         manifests = sorted(self._releases.glob("[0-9]*/manifest.json"), key=lambda path: path.stat().st_mtime_ns)
         built = (_load(manifest) for manifest in manifests)
-        return tuple(sorted(built, key=lambda one: one.release.heat))
+        return tuple(sorted((one for one in built if one.archive.is_file()), key=lambda one: one.release.heat))
 
     def check(self, built: Built) -> None:
         """Read the whole archive and compare it with its record. Raises ConfigurationInvalid when it is damaged."""
@@ -183,8 +184,8 @@ class Wheelhouse:
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=self._releases) as scratch:
             partial = Path(scratch, release.id)
             partial.mkdir(mode=0o755)
-            archive = partial / f"heat-{release.id}.tar"
-            _pack(archive, release, wheels, Path(self._uv))
+            archive = partial / _archive_name(release)
+            pack(archive, release, wheels, uv=self._uv)
             (partial / "archive.sha256").write_text(f"{_sha256(archive)}  {archive.name}\n")
             (partial / "manifest.json").write_text(release.to_json())
             partial.rename(home)
@@ -201,7 +202,11 @@ class Wheelhouse:
 
 def _load(manifest: Path) -> Built:
     release = Release.from_json(manifest.read_text())
-    return Built(release, manifest.parent / f"heat-{release.id}.tar")
+    return Built(release, manifest.parent / _archive_name(release))
+
+
+def _archive_name(release: Release) -> str:
+    return f"heat-{release.id}.{_FORMAT}.tar.gz"
 
 
 def _package(wheel: Path, file: Locked) -> Package:
@@ -219,24 +224,6 @@ def _describe(version: HeatVersion, python: str, wheels: dict[Package, Path]) ->
             raise ConfigurationInvalid(f"the wheel of Heat {version} lacks a file: {error}") from error
         head = alembic_head_of(archive.read(name).decode() for name in migrations)
     return Release(version, engine_rpc_of(engine), worker_rpc_of(worker), head, python, tuple(sorted(wheels)))
-
-
-def _pack(archive: Path, release: Release, wheels: Sequence[Path], uv: Path) -> None:
-    """Write the archive with the same bytes for the same content: sorted, no times, no owners."""
-    texts = {"manifest.json": release.to_json(), "requirements.lock": release.lock()}
-    with tarfile.open(archive, "w", format=tarfile.PAX_FORMAT) as tar:
-        for name, text in texts.items():
-            _add(tar, name, io.BytesIO(text.encode()), len(text.encode()))
-        files = {f"wheels/{wheel.name}": (wheel, 0o644) for wheel in wheels} | {"uv": (uv, 0o755)}
-        for name, (path, mode) in sorted(files.items()):
-            with path.open("rb") as content:
-                _add(tar, name, content, path.stat().st_size, mode)
-
-
-def _add(tar: tarfile.TarFile, name: str, content: io.BufferedIOBase, size: int, mode: int = 0o644) -> None:
-    entry = tarfile.TarInfo(name)  # time 0 and owner 0 are its defaults
-    entry.size, entry.mode = size, mode
-    tar.addfile(entry, content)
 
 
 def _sha256(path: Path) -> str:

@@ -149,7 +149,8 @@ class ScriptedRemote:
 class Machines:
     """What the scripts of an upgrade do to the hosts of a region, in memory: links, units, engines' rows, rotation.
 
-    A host whose link names a release in `broken` never gets healthy; one in `stuck` leaves its rows when it stops.
+    A host whose link names a release in `broken` never gets healthy, and whose link names one in `refused` does not
+    even start; one in `stuck` leaves its rows when it stops.
     """
 
     def __init__(self, remote: ScriptedRemote, hosts: Inventory, release: Release, workers: int) -> None:
@@ -158,6 +159,7 @@ class Machines:
         self.running = {host.name: True for host in self.hosts}
         self.rotation = {host.name: "ready" for host in hosts.of(Role.API)}
         self.broken: set[str] = set()
+        self.refused: set[str] = set()
         self.stuck: set[str] = set()
         self.rows: dict[str, list[str]] = {host.name: [] for host in hosts.of(Role.ENGINE)}
         self._workers = workers
@@ -195,7 +197,7 @@ class Machines:
     def _register(self, name: str) -> None:
         self.rows[name] += [str(UUID(int=next(self._ids))) for _ in range(self._workers)]
 
-    def _act(self, host: Host, script: str) -> str:
+    def _act(self, host: Host, script: str) -> Result:
         for line in script.splitlines():
             if line.startswith("systemctl stop"):
                 self.running[host.name] = False
@@ -204,10 +206,12 @@ class Machines:
             elif line.startswith("ln -sfn"):
                 self.current[host.name] = Path(line.split()[2]).name
             elif line.startswith("systemctl start"):
+                if self.current[host.name] in self.refused:
+                    return Result(1, "", "Job for heat failed")
                 self.running[host.name] = True
                 if host.role is Role.ENGINE and self._healthy(host):
                     self._register(host.name)
-        return "success\n"
+        return Result(0, "success\n", "")
 
     def _engines(self, host: Host, script: str) -> str:
         return "".join(f"{row}\t{name}\t1\n" for name, rows in self.rows.items() for row in rows)
@@ -230,20 +234,11 @@ class Machines:
         return "\n"
 
 
-class Session:
-    """A customer's session, as far as a question to the API needs it."""
-
-    def get_token(self) -> str:
-        return TOKEN
-
-    def get_project_id(self) -> str:
-        return "project"
-
-
 class Customer:
-    """The canary's Heat, likewise."""
+    """The canary's Heat, as far as a question to the API needs it."""
 
-    session = Session()
+    def credentials(self) -> tuple[str, str]:
+        return TOKEN, "project"
 
 
 def progress(clock: FakeClock) -> Progress:

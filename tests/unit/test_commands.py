@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import os
 import subprocess
+from grp import getgrgid
 from pathlib import Path
+from pwd import getpwuid
 
 import pytest
 from builders import TOKEN
 
 from pipeline import commands
+from pipeline.hostfiles import HostFile, write_script
 
 ODD = "26'$(touch x) `id`;#"
 SCRIPTS = {
     "make_user": commands.make_user(),
     "enable": commands.enable(("heat-api", "heat-api-cfn")),
-    "enable_and_restart": commands.enable(("haproxy",), restart=True),
-    "bind_port_mapper": commands.bind_port_mapper(),
+    "apply_files": commands.apply_files("put() {\n    cat\n}\nput <<'END'\n/x\nEND", ("a", "b"), sockets=("c", "d")),
     "stop": commands.stop(("heat-engine",)),
     "switch": commands.switch(ODD),
     "start": commands.start(("heat-engine",)),
@@ -37,7 +39,7 @@ def _sh(script: str, root: Path, **tools: str) -> subprocess.CompletedProcess[st
         tool = root / "bin" / name
         tool.write_text(f"#!/bin/sh\n{text}\n", "utf-8")
         tool.chmod(0o755)
-    text = script.replace("/opt/heat", str(root / "heat"))
+    text = script.replace("/opt/heat", str(root / "heat")).replace("/run/", f"{root}/")
     environment = {"PATH": f"{root / 'bin'}:{os.environ['PATH']}", "LOG": str(root / "log")}
     return subprocess.run(["/bin/sh"], input=text, capture_output=True, text=True, cwd=root, env=environment)
 
@@ -122,21 +124,73 @@ def test_a_start_forgets_earlier_failures_and_fails_as_systemd_does(tmp_path: Pa
     assert log == ["daemon-reload", "reset-failed heat-engine", "start heat-engine"]
 
 
-@pytest.mark.parametrize("restart", [False, True])
-def test_services_are_restarted_only_where_that_is_asked(tmp_path: Path, restart: bool) -> None:
-    _sh(commands.enable(("haproxy",), restart=restart), tmp_path, systemctl=SYSTEMCTL)
-    assert ("reload-or-restart haproxy" in (tmp_path / "log").read_text()) is restart
+def test_enabling_starts_now_and_at_every_boot_and_restarts_nothing(tmp_path: Path) -> None:
+    assert _sh(commands.enable(("heat-api", "heat-api-cfn")), tmp_path, systemctl=SYSTEMCTL).returncode == 0
+    assert _log(tmp_path) == ["daemon-reload", "enable --quiet heat-api heat-api-cfn", "start heat-api heat-api-cfn"]
 
 
-@pytest.mark.parametrize(
-    ("listens", "stopped"), [("127.0.0.1:4369", False), ("0.0.0.0:4369", True), ("[::]:4369", True)]
-)
-def test_the_port_mapper_is_stopped_only_where_it_listens_elsewhere(
-    tmp_path: Path, listens: str, stopped: bool
-) -> None:
-    tools = {"systemctl": SYSTEMCTL, "ss": f"echo 'LISTEN 0 4096 {listens} *:*'"}
-    assert _sh(commands.bind_port_mapper(), tmp_path, **tools).returncode == 0
-    assert ("stop epmd.socket epmd.service" in (tmp_path / "log").read_text()) is stopped
+# --- settings, and the services that read them
+
+RABBIT = ("rabbitmq-server",)
+
+
+def _log(root: Path) -> list[str]:
+    return (root / "log").read_text("utf-8").splitlines()
+
+
+def _write(root: Path, content: str) -> str:
+    """Return the real script that writes one settings file below `root`, as whoever runs the test."""
+    owner = f"{getpwuid(os.getuid()).pw_name}:{getgrgid(os.getgid()).gr_name}"
+    return write_script([HostFile(str(root / "etc/rabbitmq.conf"), content, "0644", owner)])
+
+
+def _apply(root: Path, write: str, systemctl: str = SYSTEMCTL) -> subprocess.CompletedProcess[str]:
+    """Run `apply_files` for the broker; the log keeps this run's calls of systemctl only."""
+    (root / "log").write_text("", "utf-8")
+    return _sh(commands.apply_files(write, RABBIT, sockets=("epmd",)), root, systemctl=systemctl)
+
+
+def test_changed_settings_bind_the_sockets_anew_and_restart_the_service(tmp_path: Path) -> None:
+    done = _apply(tmp_path, _write(tmp_path, "a = 1\n"))
+    assert (done.returncode, done.stdout.split()) == (0, [str(tmp_path / "etc/rabbitmq.conf")])
+    assert (tmp_path / "etc/rabbitmq.conf").read_text("utf-8") == "a = 1\n"
+    assert _log(tmp_path) == [
+        "enable --quiet rabbitmq-server",
+        "daemon-reload",
+        "stop epmd.socket epmd.service",
+        "start epmd.socket",
+        "reload-or-restart rabbitmq-server",
+        "start rabbitmq-server",
+    ]
+
+
+def test_settings_that_are_right_restart_nothing(tmp_path: Path) -> None:
+    _apply(tmp_path, _write(tmp_path, "a = 1\n"))
+    done = _apply(tmp_path, _write(tmp_path, "a = 1\n"))
+    assert (done.returncode, done.stdout.split()) == (0, [])
+    assert _log(tmp_path) == ["enable --quiet rabbitmq-server", "start rabbitmq-server"]
+
+
+def test_a_service_without_sockets_is_just_restarted(tmp_path: Path) -> None:
+    assert _sh(commands.apply_files("echo /x", ("haproxy",)), tmp_path, systemctl=SYSTEMCTL).returncode == 0
+    assert _log(tmp_path) == ["enable --quiet haproxy", "daemon-reload", "reload-or-restart haproxy", "start haproxy"]
+
+
+def test_settings_that_could_not_be_written_fail_and_restart_nothing(tmp_path: Path) -> None:
+    done = _apply(tmp_path, "set -eu\necho /written\nfalse\necho /never")
+    assert done.returncode != 0
+    assert done.stdout == ""
+    assert _log(tmp_path) == []
+
+
+@pytest.mark.parametrize("fails", ["daemon-reload", "reload-or-restart"])
+def test_a_restart_that_failed_is_made_up_for_by_the_next_run(tmp_path: Path, fails: str) -> None:
+    broken = f'echo "$*" >>"$LOG"; [ "$1" != {fails} ]'
+    assert _apply(tmp_path, _write(tmp_path, "a = 1\n"), broken).returncode != 0
+    assert _apply(tmp_path, _write(tmp_path, "a = 1\n")).returncode == 0
+    assert "reload-or-restart rabbitmq-server" in _log(tmp_path)
+    assert _apply(tmp_path, _write(tmp_path, "a = 1\n")).returncode == 0
+    assert "reload-or-restart rabbitmq-server" not in _log(tmp_path)
 
 
 def test_the_user_is_made_only_where_it_is_not(tmp_path: Path) -> None:

@@ -58,7 +58,9 @@ class MemoryHeat:
         with self._lock:
             self._pass_time()
             one = self.kept.get(name)
-            return one and Stack(one.id, one.name, one.status, one.reason, "", dict(one.outputs), one.tags)
+            if one is None:
+                return None
+            return Stack(one.id, one.name, one.status, one.reason, "", dict(one.outputs), one.tags)
 
     def preview(self, name: str, **body: Any) -> tuple[str, ...]:
         self._did("preview", name)

@@ -17,6 +17,16 @@ from pipeline.hostfiles import UNITS
 from pipeline.rollout import vhost_of
 
 API = host(Role.API)
+WRITTEN, STARTED, LATER = 1_700_000_000, 1_700_000_100, 1_700_000_200  # seconds since 1970
+
+
+SYSTEMCTL = """\
+case "$1 $3" in
+    "show MainPID") cat "$UNITS/$5" || true;;
+    "show ExecMainStartTimestamp") [ "$5" = --timestamp=unix ] && stat -c @%Y "$UNITS/$6";;
+    is-active*) [ -f "$UNITS/$3" ];;
+esac"""
+"""A unit that runs is a file with its pid, as old as the unit's start."""
 
 
 class Machine:
@@ -28,14 +38,19 @@ class Machine:
         self.processes: list[subprocess.Popen[bytes]] = []
         (root / "bin").mkdir()
         (self.heat / "releases").mkdir(parents=True)
-        self._tool("systemctl", 'case "$1" in show) cat "$UNITS/$5" || true;; is-active) [ -f "$UNITS/$3" ];; esac')
+        (root / "etc").mkdir()
+        self._tool("systemctl", SYSTEMCTL)
 
     def install(self, release: str, vhost: str) -> Path:
         home = self.heat / "releases" / release
         (home / "etc").mkdir(parents=True)
-        (home / "etc/vhost").write_text(f"{vhost}\n", "utf-8")
+        self.write(home / "etc/vhost", f"{vhost}\n")
         (home / "manifest.json").write_text("{}", "utf-8")
         return home
+
+    def write(self, path: Path, content: str, at: int = WRITTEN) -> None:
+        path.write_text(content, "utf-8")
+        os.utime(path, (at, at))
 
     def switch(self, release: str) -> None:
         (self.heat / "current").unlink(missing_ok=True)
@@ -44,10 +59,11 @@ class Machine:
     def start(self, unit: str, release: str) -> None:
         process = subprocess.Popen(["sleep", "60"], cwd=self.heat / "releases" / release)
         self.processes.append(process)
-        (self.root / unit).write_text(f"{process.pid}\n", "utf-8")
+        self.write(self.root / unit, f"{process.pid}\n", STARTED)
 
     def ask(self) -> HostState:
         script = state_script(UNITS[Role.API]).replace("/opt/heat", str(self.heat))
+        script = script.replace("/etc/systemd/system", str(self.root / "etc"))
         path = f"{self.root / 'bin'}:{os.environ['PATH']}"
         done = subprocess.run(
             ["/bin/sh"], input=script, capture_output=True, text=True, env={"PATH": path, "UNITS": str(self.root)}
@@ -82,6 +98,55 @@ def test_a_settled_host_tells_release_vhost_and_what_else_is_installed(machine: 
         machine.start(unit, "26")
     assert machine.ask() == HostState(API, "26", "26", "heat-26", ("25", "26"))
     assert machine.ask().settled_on("26")
+
+
+@pytest.fixture
+def running(machine: Machine) -> Machine:
+    """Return a host that runs release 26 with the settings it has, and has release 25 beside it."""
+    machine.install("25", "heat-25")
+    machine.install("26", "heat-26")
+    machine.switch("26")
+    for unit in UNITS[Role.API]:
+        machine.write(machine.root / f"etc/{unit}.service", "[Unit]\n")
+        machine.start(unit, "26")
+    return machine
+
+
+def test_a_host_that_started_after_its_settings_were_written_is_not_stale(running: Machine) -> None:
+    assert not running.ask().stale
+
+
+@pytest.mark.parametrize(
+    "path", ["opt/heat/current/etc/heat.conf", "opt/heat/current/etc/vhost", "etc/heat-api-cfn.service"]
+)
+def test_settings_newer_than_a_units_start_make_a_host_stale(running: Machine, path: str) -> None:
+    running.write(running.root / path, "new\n", LATER)
+    state = running.ask()
+    assert state.stale
+    assert state.settled_on("26")
+
+
+def test_a_restart_makes_a_stale_host_right_again(running: Machine) -> None:
+    running.write(running.heat / "current/etc/heat.conf", "new\n", LATER)
+    for unit in UNITS[Role.API]:
+        os.utime(running.root / unit, (LATER + 1, LATER + 1))
+    assert not running.ask().stale
+
+
+def test_settings_of_a_release_that_does_not_run_make_nothing_stale(running: Machine) -> None:
+    running.write(running.heat / "releases/25/etc/heat.conf", "new\n", LATER)
+    assert not running.ask().stale
+
+
+def test_a_host_that_is_down_is_not_stale_for_it_will_read_what_is_there(machine: Machine) -> None:
+    machine.write(machine.install("26", "heat-26") / "etc/heat.conf", "new\n", LATER)
+    machine.switch("26")
+    assert not machine.ask().stale
+
+
+def test_the_answer_names_stale_units_and_the_state_says_that_there_are_some() -> None:
+    answer = "current 26\nvhost v\nrunning 26\nstale heat-api\nrunning 26\n"
+    assert read_state(API, answer) == HostState(API, "26", "26", "v", (), stale=True)
 
 
 def test_a_unit_still_on_the_release_before_is_told_by_its_process_and_not_by_the_link(machine: Machine) -> None:

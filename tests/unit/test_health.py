@@ -72,6 +72,25 @@ def test_every_unit_of_an_api_must_run(remote: ScriptedRemote, here: Site) -> No
     assert script == "systemctl is-active --quiet heat-api && systemctl is-active --quiet heat-api-cfn"
 
 
+@pytest.mark.parametrize(
+    "answer", ["<html><h1>It works!</h1></html>", "", "[]", "null", '"up"', "{}", '{"engine": null}', '{"engine": {}}']
+)
+def test_an_answer_that_is_not_heats_is_not_healthy(remote: ScriptedRemote, here: Site, answer: str) -> None:
+    remote.on("is-active")
+    remote.on("build_info", answer)
+    assert not api_answers(here, API, frozenset({R25.id}))
+
+
+def test_the_question_carries_the_customers_token_and_project(
+    machines: Machines, remote: ScriptedRemote, here: Site
+) -> None:
+    api_answers(here, API, frozenset({R25.id}))
+    (script,) = remote.scripts("build_info")
+    token, project = here.customer.credentials()
+    assert f"/v1/{project}/build_info" in script
+    assert f"X-Auth-Token: {token}" in script
+
+
 def test_an_api_is_asked_itself_and_not_the_load_balancer(
     machines: Machines, remote: ScriptedRemote, here: Site
 ) -> None:

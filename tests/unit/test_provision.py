@@ -13,6 +13,7 @@ from pipeline.edges.wheelhouse import Built
 from pipeline.environment import Role
 from pipeline.errors import CommandFailed, Inconclusive
 from pipeline.fleet import Fleet
+from pipeline.hostfiles import UNITS
 from pipeline.provision import bring_up, configure_release, configure_services, first_start, install_release
 from pipeline.site import Site
 
@@ -28,8 +29,8 @@ def built(tmp_path: Path) -> Built:
 @pytest.fixture
 def services(remote: ScriptedRemote) -> ScriptedRemote:
     """Return hosts whose services are as they should be."""
-    remote.on(r"^put ")
     remote.on("systemctl")
+    remote.on(r"^put ")
     remote.on("CREATE DATABASE|add_user")
     return remote
 
@@ -37,34 +38,37 @@ def services(remote: ScriptedRemote) -> ScriptedRemote:
 # --- services
 
 
-def test_services_that_are_right_are_neither_written_nor_restarted(services: ScriptedRemote, here: Site) -> None:
+def test_services_that_are_right_are_told_as_unchanged(services: ScriptedRemote, here: Site) -> None:
     assert configure_services(here) == ()
-    assert not services.scripts("reload-or-restart")
-    assert len(services.scripts("systemctl enable")) == 3
 
 
-def test_only_what_changed_is_restarted_and_told_by_host_and_path(services: ScriptedRemote, here: Site) -> None:
+def test_a_service_is_written_and_restarted_by_one_script_that_no_kill_can_part(
+    services: ScriptedRemote, here: Site
+) -> None:
+    configure_services(here)
+    for host in here.region.inventory.of(Role.DATABASE, Role.MESSAGING, Role.LOADBALANCER):
+        (script,) = [script for name, script in services.ran if name == host.name and "put " in script]
+        (unit,) = UNITS[host.role]
+        assert script.index("put ") < script.index(f"systemctl reload-or-restart {unit}")
+        assert script.rindex(f"systemctl start {unit}") > script.index(f"systemctl reload-or-restart {unit}")
+    assert len(services.scripts("systemctl")) == 3
+
+
+def test_only_the_brokers_port_mapper_is_bound_anew(services: ScriptedRemote, here: Site) -> None:
+    configure_services(here)
+    assert services.steps(bind="stop epmd.socket epmd.service") == ["bind messaging-0"]
+
+
+def test_what_changed_is_told_by_host_and_path(services: ScriptedRemote, here: Site) -> None:
     services.on(r"^put ", "/etc/haproxy/haproxy.cfg\n", host="loadbalancer-0")
     assert configure_services(here) == ("loadbalancer-0:/etc/haproxy/haproxy.cfg",)
-    assert services.steps(restart="reload-or-restart") == ["restart loadbalancer-0"]
 
 
 def test_a_service_is_started_before_its_user_is_made(services: ScriptedRemote, here: Site) -> None:
     configure_services(here)
-    steps = services.steps(
-        write="^put ", mapper="sport = 4369", enable="systemctl enable", user="add_user", data="CREATE DATABASE"
-    )
-    assert [step for step in steps if "messaging" in step] == [
-        "write messaging-0",
-        "mapper messaging-0",
-        "enable messaging-0",
-        "user messaging-0",
-    ]
-    assert [step for step in steps if "database" in step] == [
-        "write database-0",
-        "enable database-0",
-        "data database-0",
-    ]
+    steps = services.steps(start="systemctl start", user="add_user", data="CREATE DATABASE")
+    assert [step for step in steps if "messaging" in step] == ["start messaging-0", "user messaging-0"]
+    assert [step for step in steps if "database" in step] == ["start database-0", "data database-0"]
 
 
 def test_each_service_gets_its_own_secret_only(services: ScriptedRemote, here: Site) -> None:
@@ -145,7 +149,7 @@ def test_a_region_that_never_ran_comes_up_whole_and_into_rotation(
     machines.empty()
     remote.on("db_sync")
     fleet = Fleet(tuple(replace(state, current="", running="") for state in fleet_on(R26).states))
-    assert bring_up(here, fleet, R26, ())
+    assert bring_up(here, fleet, R26)
     assert set(machines.current.values()) == {R26.id}
     assert sorted(set(remote.steps(ask="build_info"))) == ["ask api-0", "ask api-1"]
     assert len(remote.scripts("state ready")) == 2
@@ -159,24 +163,55 @@ def test_a_region_that_does_not_come_up_is_told_at_the_deadline(
     remote.on("db_sync")
     fleet = Fleet(tuple(replace(state, current="", running="") for state in fleet_on(R26).states))
     with pytest.raises(Inconclusive, match="to be healthy"):
-        bring_up(here, fleet, R26, ())
+        bring_up(here, fleet, R26)
 
 
-@pytest.mark.parametrize("written", [(), ("loadbalancer-0:/etc/haproxy/haproxy.cfg",)])
-def test_a_region_that_is_up_is_left_alone(
-    machines: Machines, remote: ScriptedRemote, here: Site, written: tuple[str, ...]
+def _stale(machines: Machines, *names: str) -> Fleet:
+    """Return the fleet of hosts on release 25, where those of `names` run with older settings than they have."""
+    states = machines.fleet(R25).states
+    return Fleet(tuple(replace(state, stale=state.host.name in names) for state in states))
+
+
+def test_a_region_that_is_up_with_the_settings_it_has_is_left_alone(
+    machines: Machines, remote: ScriptedRemote, here: Site
 ) -> None:
-    assert not bring_up(here, fleet_on(R25), R25, written)
+    assert not bring_up(here, _stale(machines), R25)
     assert remote.ran == []
 
 
-def test_new_settings_restart_a_running_region_host_by_host(
+@pytest.mark.parametrize("name", ["engine-1", "api-0"])
+def test_only_the_host_with_new_settings_is_restarted(
+    machines: Machines, remote: ScriptedRemote, here: Site, name: str
+) -> None:
+    assert bring_up(here, _stale(machines, name), R25)
+    assert remote.steps(stop="^systemctl stop heat-", start="^systemctl start heat-") == [
+        f"stop {name}",
+        f"start {name}",
+    ]
+    assert not remote.scripts("db_sync")
+    assert set(machines.rotation.values()) == {"ready"}
+
+
+def test_new_settings_restart_a_running_region_host_by_host_engines_first(
     machines: Machines, remote: ScriptedRemote, here: Site
 ) -> None:
-    assert bring_up(here, fleet_on(R25), R25, ("api-0:/opt/heat/releases/x/etc/heat.conf",))
-    stops = remote.steps(stop="^systemctl stop heat-")
-    assert stops == ["stop engine-0", "stop engine-1", "stop api-0", "stop api-1"]
+    assert bring_up(here, _stale(machines, *ALL), R25)
+    steps = remote.steps(stop="^systemctl stop heat-", start="^systemctl start heat-")
+    order = ["engine-0", "engine-1", "api-0", "api-1"]
+    assert steps == [f"{step} {name}" for name in order for step in ("stop", "start")]
     assert not remote.scripts("db_sync")
+
+
+def test_a_host_that_was_down_is_started_before_a_stale_one_is_restarted(
+    machines: Machines, remote: ScriptedRemote, here: Site
+) -> None:
+    machines.running["api-1"] = False
+    remote.on("db_sync")
+    assert bring_up(here, _stale(machines, "api-0"), R25)
+    steps = remote.steps(stop="^systemctl stop heat-", start="^systemctl start heat-")
+    assert steps.index("start api-1") < steps.index("stop api-0")
+    assert [step for step in steps if "stop" in step] == ["stop api-0"]
+    assert all(machines.running.values())
 
 
 def test_a_host_of_every_role_is_provisioned_by_one_of_the_steps(services: ScriptedRemote, here: Site) -> None:

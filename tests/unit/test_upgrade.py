@@ -86,6 +86,14 @@ def test_an_api_leaves_the_load_balancer_before_it_stops_and_comes_back_after_it
     assert machines.rotation == {"api-0": "ready", "api-1": "ready"}
 
 
+def test_an_api_host_with_one_of_its_apis_down_is_stopped_whole(
+    machines: Machines, rollout: Rollout, remote: ScriptedRemote
+) -> None:
+    rollout.move_api(replace(_state(rollout, "api-0"), running=""))
+    steps = [step for step in remote.steps(**STEPS) if step.endswith(" api-0")]
+    assert steps[:3] == ["stop api-0", "switch api-0", "start api-0"]
+
+
 def test_an_api_is_stopped_only_when_its_last_request_is_answered(
     machines: Machines, rollout: Rollout, remote: ScriptedRemote
 ) -> None:
@@ -146,6 +154,30 @@ def test_the_first_host_that_never_gets_healthy_is_put_back_and_the_run_ends_rev
     assert set(machines.current.values()) == {R25.id}
     assert all(machines.running.values())
     assert rollout.site.clock.monotonic() >= LOCAL.policy.health.healthy_deadline
+
+
+@pytest.mark.parametrize("name", ["engine-0", "api-0"])
+def test_a_failed_start_is_put_back_at_once_and_says_why(
+    machines: Machines, rollout: Rollout, remote: ScriptedRemote, name: str
+) -> None:
+    machines.refused.add(R26.id)
+    with pytest.raises(FailedAndReverted, match=rf"{name} did not get healthy on 26.*Job for heat failed.* back on"):
+        _move(rollout, _state(rollout, name))
+    assert rollout.site.clock.monotonic() == 0
+    assert not remote.scripts("is-active|/build_info")
+    assert set(machines.current.values()) == {R25.id}
+    assert all(machines.running.values())
+    assert set(machines.rotation.values()) == {"ready"}
+    assert rollout.moved == 0
+
+
+def test_a_release_that_is_not_whole_on_a_host_is_not_started_there(
+    machines: Machines, rollout: Rollout, remote: ScriptedRemote
+) -> None:
+    remote.on(f"^ln -sfn .*{R26.id}", Result(1, "", "no settings"))
+    with pytest.raises(FailedAndReverted, match="no settings"):
+        rollout.move_engine(_state(rollout, "engine-0"))
+    assert machines.current["engine-0"] == R25.id
 
 
 def test_an_api_that_was_put_back_gets_requests_again(machines: Machines, rollout: Rollout) -> None:
@@ -359,6 +391,19 @@ def test_killed_after_any_move_planning_again_finishes_the_work(machines: Machin
     assert set(machines.current.values()) == {R26.id}
     assert all(machines.running.values())
     assert set(machines.rotation.values()) == {"ready"}
+
+
+def test_a_resumed_run_whose_first_host_fails_leaves_the_fleet_mixed(machines: Machines, here: Site) -> None:
+    machines.current["engine-0"] = R26.id  # an earlier run moved it
+    machines.refused.add(R26.id)
+    fleet = machines.fleet(R25, R26)
+    plan = _plan(fleet)
+    rollout = Rollout(here, plan, moved=len(fleet.states) - len(plan.moves))
+    assert rollout.moved == 1
+    with pytest.raises(FleetMixed, match=f"api-0 did not get healthy.* back on {R25.id}") as caught:
+        _move(rollout, plan.moves[0])
+    assert caught.value.exit_code == 7
+    assert (machines.current["engine-0"], machines.current["api-0"]) == (R26.id, R25.id)
 
 
 def test_new_settings_of_the_same_release_travel_by_the_same_careful_road(

@@ -17,7 +17,12 @@ ROOT = Path(__file__).parents[2]
 @cache
 def tasks_module() -> ModuleType:
     """Return tasks.py, loaded once for all tests."""
-    module, _ = FilesystemLoader(start=str(ROOT)).load("tasks")
+    return fresh_tasks_module()
+
+
+def fresh_tasks_module() -> ModuleType:
+    """Return tasks.py, loaded anew: invoke forgets a task's help once it has read the task's options."""
+    module: ModuleType = FilesystemLoader(start=str(ROOT)).load("tasks")[0]
     return module
 
 

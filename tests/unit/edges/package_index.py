@@ -12,6 +12,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import PurePath
+
+from pipeline.installation import MODULES
 
 BACKEND = """
 import zipfile, os
@@ -66,11 +69,18 @@ def source(tag: str = "py3-none-any") -> bytes:
 
 
 def heat(version: str, worker_rpc: str) -> bytes:
-    """Return the wheel of a tiny Heat: only what a release's manifest is read from."""
+    """Return the wheel of a tiny Heat: what a release's manifest is read from, and modules for all that is imported."""
+    modules = [name for name in (*MODULES, "heat.engine.resources.tiny") if name != "pyuwsgi"]
+    packages = {str(parent) for name in modules for parent in PurePath(*name.split(".")).parents} - {"."}
     return wheel(
         "openstack-heat",
         version,
         {
+            **{f"{package}/__init__.py": "" for package in sorted(packages)},
+            **{f"{name.replace('.', '/')}.py": f"NAME = {name!r}\n" for name in modules},
+            "heat/never_imported.py": "NAME = 'lazy'\n",
+            "heat/tests/test_tiny.py": "assert False\n",
+            "heat/tests/unit/tests/test_tiny.py": "assert False\n",
             "heat/engine/worker.py": f"class WorkerService:\n    RPC_API_VERSION = '{worker_rpc}'\n",
             "heat/engine/service.py": "class EngineService:\n    RPC_API_VERSION = '1.36'\n",
             "heat/db/migrations/versions/a_first.py": "revision = 'aaaa'\ndown_revision = None\n",

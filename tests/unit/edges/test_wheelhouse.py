@@ -1,4 +1,4 @@
-"""The wheelhouse, with the real uv against a small index on loopback; one test builds Heat itself."""
+"""The wheelhouse, with the real uv against a small index on loopback."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import tarfile
 import threading
 from collections.abc import Iterator
+from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from package_index import PackageIndex, heat, serving, source, wheel
 from pipeline.edges.index import scrub
 from pipeline.edges.wheelhouse import Built, Wheelhouse
 from pipeline.errors import ConfigurationInvalid, Inconclusive
+from pipeline.installation import MAGIC
 
 UV = str(Path(sys.executable).with_name("uv"))
 
@@ -82,27 +84,93 @@ def test_another_package_is_another_release(
     assert wheelhouse.list() == (before, after)
 
 
+SITE = "venv/lib/python3.11/site-packages"
+
+
+def unpacked(built: Built, into: Path) -> Path:
+    with tarfile.open(built.archive) as tar:
+        tar.extractall(into, filter="data")
+    return into
+
+
 def test_an_archive_holds_all_a_host_needs_and_no_address(index: PackageIndex, wheelhouse: Wheelhouse) -> None:
     built = wheelhouse.build("26.0.2", report=quiet)
     with tarfile.open(built.archive) as tar:
-        entries = tar.getmembers()
-        texts = [tar.extractfile(name).read().decode() for name in ("manifest.json", "requirements.lock")]  # type: ignore[union-attr]
-    wheels = sorted(f"wheels/{package.filename}" for package in built.release.packages)
-    assert [entry.name for entry in entries if entry.name not in wheels] == ["manifest.json", "requirements.lock", "uv"]
-    assert [entry.name for entry in entries if entry.name in wheels] == wheels
-    assert {(entry.mtime, entry.uid, entry.gid, entry.uname) for entry in entries} == {(0, 0, 0, "")}
-    assert texts == [built.release.to_json(), built.release.lock()]
-    assert not any("127.0.0.1" in text or "http" in text for text in texts)
+        entries = {entry.name: entry for entry in tar}
+        content = {name: tar.extractfile(entry).read() for name, entry in entries.items()}  # type: ignore[union-attr]
+    assert {name.split("/")[0] for name in entries} == {"manifest.json", "requirements.lock", MAGIC, "venv"}
+    assert {f"{SITE}/{name}.py" for name in ("heat/cmd/engine", "pymysql", "pyuwsgi", "sourced")} <= set(entries)
+    assert {(entry.mtime, entry.uid, entry.gid, entry.uname) for entry in entries.values()} == {(0, 0, 0, "")}
+    assert content["manifest.json"].decode() == built.release.to_json()
+    assert content["requirements.lock"].decode() == built.release.lock()
+    assert not any(b"127.0.0.1" in text or str(built.archive.parent).encode() in text for text in content.values())
 
 
-def test_a_source_becomes_a_wheel_pinned_by_its_own_hash(wheelhouse: Wheelhouse, tmp_path: Path) -> None:
+def test_an_archive_has_nothing_of_the_builders_machine(wheelhouse: Wheelhouse, tmp_path: Path) -> None:
+    host = unpacked(wheelhouse.build("26.0.2", report=quiet), tmp_path / "host")
+    assert not (host / "venv/bin").exists()
+    assert (host / "venv/pyvenv.cfg").read_text().startswith("home = /usr/bin\n")
+    assert not [path for path in host.rglob("*") if path.is_symlink() or path.name in ("uv_cache.json", "CACHEDIR.TAG")]
+
+
+def test_tests_of_packages_stay_out_and_records_agree(wheelhouse: Wheelhouse, tmp_path: Path) -> None:
+    site = unpacked(wheelhouse.build("26.0.2", report=quiet), tmp_path / "host") / SITE
+    assert not list(site.rglob("tests"))
+    record = (site / "openstack_heat-26.0.2.dist-info/RECORD").read_text().splitlines()
+    names = [line.split(",")[0] for line in record]
+    assert "heat/cmd/engine.py" in names
+    assert [name for name in names if not (site / name).is_file()] == []
+
+
+def test_what_services_import_and_all_of_heat_is_compiled_for_its_place_on_hosts(
+    wheelhouse: Wheelhouse, tmp_path: Path
+) -> None:
     built = wheelhouse.build("26.0.2", report=quiet)
-    with tarfile.open(built.archive) as tar:
-        tar.extractall(tmp_path / "host", filter="data")
-    argv = [UV, "pip", "install", "--offline", "--no-index", "--find-links", "wheels", "--require-hashes"]
-    argv += ["--target", "there", "-r", "requirements.lock", "--python", sys.executable]
-    subprocess.run(argv, cwd=tmp_path / "host", check=True, capture_output=True)
-    assert (tmp_path / "host/there/sourced.py").is_file()
+    host = unpacked(built, tmp_path / "host")
+    assert (host / MAGIC).read_text() == f"{MAGIC_NUMBER.hex()}\n"
+    compiled = {str(path.relative_to(host / SITE)) for path in (host / SITE).rglob("*.pyc")}
+    names = ("heat/cmd/__pycache__/engine", "heat/__pycache__/never_imported", "__pycache__/pyuwsgi")
+    assert {f"{name}.cpython-311.pyc" for name in names} <= compiled
+    assert "__pycache__/sourced.cpython-311.pyc" not in compiled
+    bytecode = (host / SITE / "heat/cmd/__pycache__/engine.cpython-311.pyc").read_bytes()
+    assert bytecode[4:8] == b"\x01\0\0\0"  # by hash, never checked (PEP 552)
+    assert f"/opt/heat/releases/{built.release.id}/{SITE}/heat/cmd/engine.py".encode() in bytecode
+
+
+def test_an_unpacked_tree_runs_on_python_of_a_host(wheelhouse: Wheelhouse, tmp_path: Path) -> None:
+    host = unpacked(wheelhouse.build("26.0.2", report=quiet), tmp_path / "host")
+    (host / "venv/bin").mkdir()
+    (host / "venv/bin/python").symlink_to(sys.executable)
+    ask = "import sourced, heat.cmd.engine as engine; print(engine.NAME)"
+    argv = [str(host / "venv/bin/python"), "-I", "-B", "-c", ask]
+    assert subprocess.run(argv, check=True, capture_output=True, text=True).stdout == "heat.cmd.engine\n"
+
+
+def test_without_python_of_the_hosts_the_archive_has_no_bytecode(
+    index: PackageIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.edges.tree.sys.platform", "darwin")
+    built = Wheelhouse(tmp_path / "cache", uv=UV).build("26.0.2", report=quiet)
+    host = unpacked(built, tmp_path / "host")
+    assert (host / MAGIC).read_text() == "none\n"
+    assert not list(host.rglob("*.pyc"))
+    monkeypatch.undo()
+
+
+def test_a_heat_that_cannot_be_imported_is_no_release(index: PackageIndex, wheelhouse: Wheelhouse) -> None:
+    index.add("pyuwsgi-1.0-py3-none-any.whl", wheel("pyuwsgi", "1.0", {"pyuwsgi.py": "import gone\n"}))
+    with pytest.raises(ConfigurationInvalid, match=r"Heat 26\.0\.2 cannot be imported.* No module named 'gone'"):
+        wheelhouse.build("26.0.2", report=quiet)
+    assert wheelhouse.list() == ()
+
+
+def test_an_archive_of_an_older_format_is_packed_again(wheelhouse: Wheelhouse) -> None:
+    built = wheelhouse.build("26.0.2", report=quiet)
+    built.archive.rename(built.archive.with_name(f"heat-{built.release.id}.tar"))
+    assert wheelhouse.list() == ()
+    assert wheelhouse.ensure("26.0.2", report=quiet) == built
+    wheelhouse.check(built)
+    assert len(list(built.archive.parent.iterdir())) == 3
 
 
 def test_a_source_with_compiled_parts_is_refused(index: PackageIndex, wheelhouse: Wheelhouse) -> None:
@@ -209,15 +277,3 @@ def test_messages_lose_every_address(text: str) -> None:
     assert "corp" not in scrub(text)
     assert "secret" not in scrub(text)
     assert "\n" not in scrub(text)
-
-
-@pytest.mark.integration
-def test_heat_itself_is_built_and_its_wheels_install_with_no_network(tmp_path: Path) -> None:
-    built = Wheelhouse(tmp_path / "cache", uv=UV).build("26.0.2", report=quiet)
-    assert (built.release.worker_rpc, built.release.alembic_head) == ("1.9", "97b2a986f922")
-    with tarfile.open(built.archive) as tar:
-        tar.extractall(tmp_path / "host", filter="data")
-    argv = ["./uv", "pip", "install", "--offline", "--no-index", "--find-links", "wheels", "--require-hashes"]
-    argv += ["--target", "there", "--python-version", "3.11", "-r", "requirements.lock", "--python", sys.executable]
-    subprocess.run(argv, cwd=tmp_path / "host", check=True, capture_output=True)
-    assert (tmp_path / "host/there/heat/engine/worker.py").is_file()

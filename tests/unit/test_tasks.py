@@ -1,0 +1,402 @@
+"""What people type: for every mistake one line, the next command and an exit code for scripts, and no traceback."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from builders import R26
+from invoke.collection import Collection
+from invoke.program import Program
+from kept_releases import build_nothing, keep
+from typed_commands import ROOT, collection, fresh_tasks_module, tasks_module
+
+from pipeline import deploy
+from pipeline.edges.index import Index
+from pipeline.errors import ConfigurationInvalid
+
+HEAVY = ("paramiko", "heatclient", "openstack", "keystoneauth1", "pytest", "rich", "pydantic", "jinja2", "testinfra")
+PROOF_OPTIONS = {"from", "to", "report", "down"}
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """What a command came to."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The one line of the error; fails the test where there is more than that and a `next:`."""
+        line, following = self.err.splitlines()
+        assert line.startswith("error: ")
+        assert following.startswith("  next: ")
+        assert "Traceback" not in self.err
+        return line.removeprefix("error: ")
+
+    @property
+    def next(self) -> str:
+        return self.err.splitlines()[-1].removeprefix("  next: ")
+
+
+Type = Callable[[str], Typed]
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """Return a checkout with this one's environments and templates, whose state and caches are its own."""
+    here = tmp_path / "checkout"
+    here.mkdir()
+    shutil.copy(ROOT / "tasks.py", here)
+    shutil.copytree(ROOT / "environments", here / "environments")
+    (here / "templates").symlink_to(ROOT / "templates")
+    return here
+
+
+@pytest.fixture
+def inv(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Type]:
+    """Return what types a command ("deploy local --release 25.0.2") in this process, in the checkout."""
+    build_nothing(monkeypatch)
+    monkeypatch.setattr(tasks_module(), "ROOT", checkout)
+    for name, folder in {"PIPELINE_STATE": "state", "XDG_CACHE_HOME": "cache", "HOME": "home"}.items():
+        monkeypatch.setenv(name, str(tmp_path / folder))
+    before = signal.getsignal(signal.SIGTERM)
+
+    def run(command: str) -> Typed:
+        status: int | str | None = 0
+        try:
+            Program(namespace=collection()).run(["inv", *shlex.split(command)])
+        except SystemExit as ended:
+            status = ended.code
+        said = capsys.readouterr()
+        return Typed(int(status or 0), said.out, said.err)
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
+
+
+def _cloud_is_up(tmp_path: Path) -> None:
+    """Leave what a local cloud leaves for its users, at an address where nobody answers."""
+    auth = {"auth_url": "http://127.0.0.1:9/v3", "username": "a", "password": "b", "project_name": "p"}
+    (tmp_path / "state" / "cloud").mkdir(parents=True)
+    (tmp_path / "state/cloud/clouds.yaml").write_text(yaml.safe_dump({"clouds": {"seed": {"auth": auth}}}))
+
+
+# --- the list
+
+
+def test_the_list_is_shown_and_the_tasks_import_nothing_heavy(tmp_path: Path) -> None:
+    script = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from invoke.collection import Collection
+from invoke.program import Program
+Program().run(["inv", "--search-root", {str(ROOT)!r}, "--list"], exit=False)
+print("heavy:", [name for name in {HEAVY!r} if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    listed = {line.split()[0] for line in done.stdout.splitlines() if re.match(r"  \S", line)}
+    assert listed == set(collection().task_names)
+    assert done.stdout.splitlines()[-1] == "heavy: []"
+
+
+@pytest.fixture(scope="module")
+def unread() -> Collection:
+    """Return the tasks, whose options nobody has read yet."""
+    return Collection.from_module(fresh_tasks_module())
+
+
+@pytest.mark.parametrize("name", sorted(collection().task_names))
+def test_every_task_says_what_it_does_and_what_its_options_mean(unread: Collection, name: str) -> None:
+    task = unread[name]
+    assert task.__doc__
+    assert task.__doc__.splitlines()[0].endswith((".", "?"))
+    positional = set(task.positional)
+    unexplained = {one.name for one in task.get_arguments() if not one.help} - positional
+    assert unexplained - {"environment", "host"} == set()
+
+
+def test_the_demo_has_the_options_that_are_promised() -> None:
+    assert {name.rstrip("_") for one in collection()["demo"].get_arguments() for name in one.names} == PROOF_OPTIONS
+
+
+# --- environments
+
+
+def test_environments_are_listed_and_shown(inv: Type) -> None:
+    listed = inv("env.list")
+    assert (listed.status, listed.err) == (0, "")
+    assert "The local cloud on this machine" in listed.out
+    shown = inv("env.show local")
+    assert shown.status == 0
+    assert yaml.safe_load(shown.out)["heat"]["region"] == "local"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "env.show nope",
+        "render nope --out out",
+        "deploy nope --release 25.0.2",
+        "upgrade nope --release 26.0.2",
+        "upgrade nope --release 26.0.2 --plan",
+        "verify nope",
+        "promote --release 26.0.2 --to nope",
+        "history nope",
+        "history ../records",
+    ],
+)
+def test_an_unknown_environment_is_refused_with_those_there_are(inv: Type, command: str) -> None:
+    typed = inv(command)
+    assert typed.status == 3
+    assert "no such environment (there are: local, " in typed.error
+    assert typed.next == "inv env.list"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("colour: blue", "bad.yaml:3: colour: unknown key"),
+        ("ssh: {port: many}", "bad.yaml:3: ssh.port: expected a valid integer"),
+        ("network: {cidr: 10.0.0.0/99}", "bad.yaml:3: network.cidr: "),
+        ("cloud: other", "bad.yaml:3: key 'cloud' is given twice"),
+        ("topology: [", "bad.yaml:"),
+    ],
+)
+@pytest.mark.parametrize("command", ["env.show bad", "env.list", "deploy bad --release 25.0.2", "verify bad"])
+def test_a_mistake_in_an_environment_is_named_with_file_line_and_key(
+    inv: Type, checkout: Path, command: str, line: str, expected: str
+) -> None:
+    (checkout / "environments/bad.yaml").write_text(f"cloud: seed\nheat: {{region: here}}\n{line}\n")
+    typed = inv(command)
+    assert typed.status == 3
+    assert typed.error.startswith(f"{checkout}/environments/{expected}")
+
+
+# --- render
+
+
+def test_rendering_twice_gives_the_same_bytes(inv: Type, tmp_path: Path) -> None:
+    for out in ("a", "b"):
+        assert inv(f"render local --out {tmp_path / out}").status == 0
+    first, second = (
+        {path.relative_to(tmp_path / out): path.read_bytes() for path in (tmp_path / out).rglob("*.yaml")}
+        for out in ("a", "b")
+    )
+    assert first == second
+    assert Path("network.yaml") in first
+
+
+def test_a_directory_that_cannot_be_written_to_is_told(inv: Type, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    typed = inv(f"render local --out {tmp_path / 'file'}")
+    assert typed.status == 3
+    assert "cannot be written" in typed.err
+
+
+# --- deploy, upgrade, promote
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "deploy local --release 25.0.2",
+        "upgrade local --release 26.0.2",
+        "upgrade local --release 26.0.2 --plan",
+        "verify local",
+        "smoke local",
+        "local.ssh engine-0",
+    ],
+)
+def test_without_a_cloud_the_next_command_is_to_raise_one(inv: Type, command: str, tmp_path: Path) -> None:
+    typed = inv(command)
+    assert typed.status == 3
+    assert typed.error == "the local cloud is not up"
+    assert typed.next == "inv local.up"
+    assert not (tmp_path / "state").exists()
+
+
+def test_a_release_that_does_not_exist_is_refused_and_nothing_is_launched(
+    inv: Type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_such_version(self: Index, wanted: tuple[str, ...], *, exclude_newer: str = "") -> None:
+        raise ConfigurationInvalid(f"there is no version of openstack-heat for {wanted[0]}")
+
+    _cloud_is_up(tmp_path)
+    monkeypatch.setattr(Index, "resolve", no_such_version)
+    monkeypatch.setattr(Index, "neighbours", lambda *_: ("27.0.1",))
+    monkeypatch.setattr(deploy.Launcher, "launch", lambda *_: pytest.fail("a stack was launched"))
+    typed = inv("deploy local --release 99.0.0")
+    assert typed.status == 3
+    assert typed.error == "there is no Heat 99.0.0 on the package index; near it are 27.0.1"
+    assert typed.next == "inv release.build --heat 27.0.1"
+
+
+@pytest.mark.parametrize("name", ["newest", "26", "26.0.2-nowhere", "deadbeef", "'[/]'", "'; rm -rf /'", "../..", "''"])
+def test_what_is_no_release_is_refused(inv: Type, tmp_path: Path, name: str) -> None:
+    _cloud_is_up(tmp_path)
+    typed = inv(f"deploy local --release {name}")
+    assert typed.status == 3
+    assert typed.error.startswith("there is no release ")
+    assert typed.next.startswith("inv release.build --heat ")
+
+
+def test_a_cloud_that_does_not_answer_is_told(inv: Type, tmp_path: Path) -> None:
+    _cloud_is_up(tmp_path)
+    typed = inv("verify local")
+    assert typed.status != 0
+    assert "http://127.0.0.1:9" in typed.error
+    assert "inv local.status" in typed.next
+
+
+@pytest.mark.parametrize("dry_run", ["", " --dry-run"])
+def test_a_promotion_without_evidence_is_refused(inv: Type, tmp_path: Path, dry_run: str) -> None:
+    keep(tmp_path / "cache/heat-deploys-heat", R26)
+    typed = inv(f"promote --release 26.0.2 --to local-production{dry_run}")
+    assert typed.status == 4
+    assert typed.error.startswith(f"{R26.id} may not go from local to local-production: ")
+    assert "inv " in typed.next
+    assert not (tmp_path / "state").exists()
+
+
+def test_releases_are_listed(inv: Type, tmp_path: Path) -> None:
+    keep(tmp_path / "cache/heat-deploys-heat", R26)
+    typed = inv("release.list")
+    assert typed.status == 0
+    assert R26.id in typed.out
+
+
+def test_without_records_the_history_is_empty(inv: Type) -> None:
+    typed = inv("history local")
+    assert (typed.status, typed.err) == (0, "")
+
+
+# --- mistakes in typing
+
+
+@pytest.mark.parametrize(
+    ("command", "missing"),
+    [
+        ("deploy local", "--release must be given"),
+        ("upgrade local", "--release must be given"),
+        ("render local", "--out must be given"),
+        ("release.build", "--heat must be given"),
+        ("promote", "--release and --to must be given"),
+    ],
+)
+def test_an_option_that_is_needed_is_asked_for(inv: Type, command: str, missing: str) -> None:
+    typed = inv(command)
+    assert (typed.status, typed.error) == (3, missing)
+
+
+@pytest.mark.parametrize(
+    "command", ["nope", "deploy", "verify", "local.logs", "local.ssh", "deploy local --colour blue", "env.show a b"]
+)
+def test_what_cannot_be_parsed_fails_in_one_line(inv: Type, command: str) -> None:
+    typed = inv(command)
+    assert typed.status != 0
+    assert len(typed.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("lines", ["abc", "-5", "1.5", "''"])
+def test_a_number_that_is_none_is_refused(inv: Type, lines: str) -> None:
+    typed = inv(f"local.logs keystone --lines={lines}")
+    assert (typed.status, typed.error.partition(",")[0]) == (3, "--lines: expected a number")
+
+
+def test_a_log_that_is_not_there_is_refused(inv: Type) -> None:
+    typed = inv("local.logs keystone")
+    assert typed.status == 3
+    assert "'keystone'" in typed.error
+
+
+# --- errors that nobody expected, and ends from outside
+
+
+def _instead_of_the_pipeline(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def fails() -> None:
+        raise error
+
+    monkeypatch.setattr(tasks_module(), "pipeline", fails)
+
+
+def test_an_error_of_our_own_is_one_line_too(inv: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+    _instead_of_the_pipeline(monkeypatch, ZeroDivisionError("division by zero"))
+    typed = inv("env.list")
+    assert typed.status == 1
+    assert typed.err == "internal error: ZeroDivisionError: division by zero\n  next: the same with --debug\n"
+
+
+def test_an_interrupt_says_how_to_go_on(inv: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+    _instead_of_the_pipeline(monkeypatch, KeyboardInterrupt())
+    assert inv("env.list") == Typed(130, "", "interrupted: run the same command again to go on\n")
+
+
+def test_a_term_signal_says_how_to_go_on(inv: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks_module(), "pipeline", lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert inv("env.list") == Typed(143, "", "terminated: run the same command again to go on\n")
+
+
+def test_debug_raises_what_happened(inv: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks_module(), "DEBUG", True)
+    with pytest.raises(ConfigurationInvalid):
+        inv("env.show nope")
+    _instead_of_the_pipeline(monkeypatch, ZeroDivisionError("no"))
+    with pytest.raises(ZeroDivisionError):
+        inv("env.list")
+
+
+# --- as a process of its own
+
+
+def _invoke(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run invoke on a checkout, from a directory that is none."""
+    command = [sys.executable, "-m", "invoke", "--search-root", str(checkout), *arguments]
+    environment = {**os.environ, "PIPELINE_STATE": str(checkout / "state")}
+    return subprocess.run(command, cwd=checkout.parent, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_debug_shows_where_an_error_came_from_and_nothing_else_does(checkout: Path) -> None:
+    plain, debug = _invoke(checkout, "env.show", "nope"), _invoke(checkout, "env.show", "nope", "--debug")
+    assert (plain.returncode, "Traceback" in plain.stderr) == (3, False)
+    assert debug.returncode == 1
+    assert "Traceback" in debug.stderr
+    assert "no such environment" in debug.stderr
+
+
+def test_it_works_from_another_directory_and_leaves_nothing(checkout: Path) -> None:
+    done = _invoke(checkout, "env.list")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("local ")
+    assert not (checkout / "state").exists()
+
+
+def test_the_wrapper_installs_once_and_runs_invoke_on_its_own_checkout(tmp_path: Path) -> None:
+    for name in ("inv", "pyproject.toml", "requirements.lock"):
+        shutil.copy(ROOT / name, tmp_path)
+    tools = tmp_path / ".venv/bin"
+    tools.mkdir(parents=True)
+    for tool in ("python", "uv", "invoke"):
+        (tools / tool).write_text(f'#!/bin/sh\necho "{tool} $@" >>"{tmp_path}/ran"\n')
+        (tools / tool).chmod(0o755)
+    elsewhere = tmp_path / "else where"
+    elsewhere.mkdir()
+    for _ in range(2):
+        subprocess.run(["../inv", "deploy", "a b"], cwd=elsewhere, check=True, capture_output=True)
+    ran = (tmp_path / "ran").read_text().splitlines()
+    assert [line.split()[0] for line in ran] == ["uv", "uv", "invoke", "invoke"]
+    assert ran[-1] == f"invoke --search-root {tmp_path} deploy a b"
