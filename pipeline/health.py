@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from pipeline import commands
 from pipeline.edges.clock import wait_until
+from pipeline.edges.heat import HeatRefused
 from pipeline.hostfiles import UNITS
 from pipeline.inventory import Host
 from pipeline.site import Site
@@ -33,7 +34,10 @@ def api_answers(site: Site, host: Host, revisions: frozenset[str]) -> bool:
     settings = site.environment.heat
     url = f"http://{host.address}:{settings.api_port}"
     cfn = f"http://{host.address}:{settings.cfn_port}"
-    token, project = site.customer.credentials()
+    try:
+        token, project = site.customer.credentials()
+    except HeatRefused:
+        return False  # Keystone does not answer now: ask again until the deadline
     script = "\n".join(
         [
             "set -e",

@@ -85,6 +85,15 @@ class Rollout:
         self.site.balancer.admit(host.name, timeout=policy.health.healthy_deadline)
         self.site.progress.say(f"{host.name}: in rotation again on {self.plan.target.id}")
 
+    def admit_stranded(self, fleet: Fleet) -> None:
+        """Let APIs back into rotation that are settled but drained: a run was killed before it could."""
+        policy, balancer = self.site.environment.policy.health, self.site.balancer
+        drained = {server.name for server in balancer.servers() if server.status.startswith("DRAIN")}
+        for state in fleet.of(Role.API):
+            if state.host.name in drained and state not in self.plan.apis and state.running:
+                balancer.admit(state.host.name, timeout=policy.healthy_deadline)
+                self.site.progress.say(f"{state.host.name}: was left out of rotation, and is in it again")
+
     def await_idle(self) -> None:
         """Wait until the old vhosts are idle: no message, nothing held by their engines, on several polls in a row.
 

@@ -244,6 +244,7 @@ class Pipeline:
                 rollout.prepare_database(f"{running.id}-to-{plan.target.id}")
             with stage("vhost"):
                 rollout.open_vhost()
+        rollout.admit_stranded(fleet)
         for state in plan.engines_first:
             with stage(f"move {state.host.name}"):
                 rollout.move_engine(state)

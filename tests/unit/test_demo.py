@@ -15,7 +15,8 @@ from pipeline import demo
 from pipeline.checks.result import CheckResult
 from pipeline.demo import Proof, demonstrate, farewell, revisions
 from pipeline.edges.clock import FakeClock
-from pipeline.errors import VerificationFailed
+from pipeline.edges.wheelhouse import Built
+from pipeline.errors import ConfigurationInvalid, VerificationFailed
 from pipeline.release import Mode
 from pipeline.rollout import RolloutPlan
 from pipeline.smoke import RungResult, SmokeReport
@@ -110,9 +111,14 @@ class Story:
         self.progress = progress(FakeClock())
         self.told: list[str] = []
         self._smoke = smoke
+        self.there: frozenset[str] = frozenset()
 
-    def build(self, version: str) -> None:
+    def build(self, version: str) -> Built:
         self.told.append(f"build {version}")
+        return Built({"25.0.2": R25, "26.0.2": R26}[version], Path("heat.tar"))
+
+    def releases_on(self, name: str) -> frozenset[str]:
+        return self.there
 
     def deploy(self, name: str, version: str) -> bool:
         self.told.append(f"deploy {version}")
@@ -160,3 +166,18 @@ def test_a_proof_that_does_not_hold_is_shown_and_saved_and_then_an_error(workspa
     assert caught.value.exit_code == 10
     assert json.loads((tmp_path / "proof.json").read_text())["smoke"]["failed"] == 1
     assert "What was seen" in said(story.progress)
+
+
+def test_a_demo_that_was_killed_in_its_upgrade_goes_on_from_there(workspace: Workspace) -> None:
+    story: Any = Story(workspace, SMOKE)
+    story.there = frozenset({R25.id, R26.id})
+    demonstrate(story, "local", old="25.0.2", new="26.0.2", report=None)
+    assert story.told == ["build 25.0.2", "build 26.0.2", "upgrade 26.0.2", "verify", "smoke"]
+
+
+def test_a_demo_that_was_run_is_told_how_to_run_it_again(workspace: Workspace) -> None:
+    story: Any = Story(workspace, SMOKE)
+    story.there = frozenset({R26.id})
+    with pytest.raises(ConfigurationInvalid, match="the demo was run") as caught:
+        demonstrate(story, "local", old="25.0.2", new="26.0.2", report=None)
+    assert "inv local.down" in caught.value.hint

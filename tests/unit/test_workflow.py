@@ -91,6 +91,7 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Here:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     clock = FakeClock()
     build_nothing(monkeypatch)
+    monkeypatch.setattr(workflow, "is_deployed", lambda environment, cloud: True)
     made = Here(Workspace(ROOT, tmp_path / "state"), clock, progress(clock))
     object.__setattr__(made, "opened", [])
     object.__setattr__(made, "remote", _hosts())
