@@ -93,7 +93,8 @@ def _installed(scratch: Path, release: Release, wheels: Sequence[Path], uv: str,
 
 
 def _prune(venv: Path) -> None:
-    """Remove the tests of packages and uv's notes on its cache, which hold a time; records then name what is there."""
+    """Remove tests and C headers of packages, and uv's notes, which hold a time; records then name what is there."""
+    shutil.rmtree(venv / "include", ignore_errors=not (venv / "include").exists())
     for site in venv.glob("lib/python*/site-packages"):
         for tests in [path for path in site.rglob("tests") if path.is_dir()]:
             shutil.rmtree(tests, ignore_errors=not tests.exists())  # gone with the tests around it
@@ -141,7 +142,7 @@ def _run(argv: list[str], what: str) -> str:
 
 def _files(venv: Path, python: str) -> Iterator[tuple[str, Path]]:
     """Yield the name in the archive and the file, for what wheels and compiler made in `venv`."""
-    for folder in ("bin", "etc", "lib", "share", "include"):
+    for folder in ("bin", "etc", "lib", "share"):
         for path in (venv / folder).rglob("*"):
             inside = path.relative_to(venv)
             made_by_venv = folder == "bin" and any(inside.match(pattern) for pattern in _VENV_ONLY)

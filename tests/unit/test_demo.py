@@ -151,7 +151,7 @@ def test_the_story_goes_in_order_and_saves_its_proof(workspace: Workspace, tmp_p
     story: Any = Story(workspace, SMOKE)
     proof = demonstrate(story, "local", old="25.0.2", new="26.0.2", report=tmp_path / "out" / "proof.json")
     assert story.told == [
-        "build 25.0.2", "build 26.0.2", "deploy 25.0.2", "verify", "upgrade 26.0.2", "verify", "smoke",
+        "build 25.0.2", "build 26.0.2", f"deploy {R25.id}", "verify", "upgrade 26.0.2", "verify", "smoke",
     ]  # fmt: skip
     saved = json.loads((tmp_path / "out" / "proof.json").read_text())
     assert saved == json.loads(json.dumps(proof.to_json()))

@@ -140,7 +140,9 @@ def test_what_services_import_and_all_of_heat_is_compiled_for_its_place_on_hosts
 def test_an_unpacked_tree_runs_on_python_of_a_host(wheelhouse: Wheelhouse, tmp_path: Path) -> None:
     host = unpacked(wheelhouse.build("26.0.2", report=quiet), tmp_path / "host")
     (host / "venv/bin").mkdir()
-    (host / "venv/bin/python").symlink_to(sys.executable)
+    own = Path(sys.executable).resolve()
+    (host / "venv/bin/python").symlink_to(own)
+    (host / "venv/pyvenv.cfg").write_text(f"home = {own.parent}\n")
     ask = "import sourced, heat.cmd.engine as engine; print(engine.NAME)"
     argv = [str(host / "venv/bin/python"), "-I", "-B", "-c", ask]
     assert subprocess.run(argv, check=True, capture_output=True, text=True).stdout == "heat.cmd.engine\n"
