@@ -292,15 +292,16 @@ def demo(_: Context, from_: str = "25.0.2", to: str = "26.0.2", report: str = ""
 def test(context: Context, unit: bool = False) -> None:
     """Lint, types, layers, unit and integration tests."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    coverage = "" if unit else "--cov --cov-report=term-missing:skip-covered --cov-fail-under=85"
-    steps = (
+    steps = [
         "ruff check .",
         "ruff format --check .",
         ".github/lint/actionlint",
         "mypy",
         "lint-imports",
-        f"pytest {'tests/unit' if unit else 'tests'} {coverage}",
-    )
+        "pytest tests/unit --numprocesses auto --cov --cov-report=",
+    ]
+    if not unit:
+        steps.append("pytest tests/integration --cov --cov-append --cov-report=term:skip-covered --cov-fail-under=85")
     for step in steps:
         print(f"▶ {step}", flush=True)
         with context.cd(str(ROOT)):

@@ -30,12 +30,6 @@ _GZIP = 1  # on two cores, a host unpacks this faster than it receives the same 
 # What a venv holds beside the release: made for the machine that builds, or for nobody.
 _VENV_ONLY = ("python*", "activate*", "deactivate.bat", "pydoc.bat")
 _CONFIG = "home = /usr/bin\ninclude-system-site-packages = false\nversion = {python}\n"
-_LISTING = """
-site = sys.prefix + "/lib/"
-names = {getattr(module, "__file__", None) or "" for module in list(sys.modules.values())}
-with open(listing, "w") as out:
-    out.writelines(name + "\\n" for name in sorted(names) if name.startswith(site) and name.endswith(".py"))
-"""
 
 
 def pack(archive: Path, release: Release, wheels: Sequence[Path], *, uv: str) -> None:
@@ -46,7 +40,7 @@ def pack(archive: Path, release: Release, wheels: Sequence[Path], *, uv: str) ->
     version is found the archive has no bytecode, and hosts compile. Uses no network.
     Raises ConfigurationInvalid when the wheels do not install, or Heat cannot be imported from them.
     """
-    scratch = archive.parent / "scratch"
+    scratch = archive.parent.absolute() / "scratch"
     python = _python(uv, release.python)
     venv = _installed(scratch, release, wheels, uv, python or sys.executable)
     magic = _compiled(scratch, venv, release) if python else "none"
@@ -112,12 +106,14 @@ def _compiled(scratch: Path, venv: Path, release: Release) -> str:
 
     It is never checked against its source: on a host nobody but root writes to a release. Paths in it are the host's.
     """
-    listing = scratch / "imported"
-    python = str(venv / "bin/python")
-    record = f"listing = {str(listing)!r}\n{_LISTING}"
-    _run([python, "-I", "-B", "-W", "ignore", "-c", f"{IMPORTS}{record}"], f"Heat {release.heat} cannot be imported")
-    heat = (str(path) for path in venv.glob("lib/python*/site-packages/heat/**/*.py"))
-    listing.write_text("".join(f"{name}\n" for name in sorted({*listing.read_text().split("\n"), *heat} - {""})))
+    python, cache, listing = str(venv / "bin/python"), scratch / "imported", scratch / "sources"
+    apart = ("-I", "-W", "ignore", "-X", f"pycache_prefix={cache}")
+    _run([python, *apart, "-c", IMPORTS], f"Heat {release.heat} cannot be imported")
+    # Also what is tried and given up, as an optional dependency: each start of a service would compile it again.
+    tried = (path.with_name(f"{path.name.split('.')[0]}.py") for path in (cache / venv.relative_to("/")).rglob("*.pyc"))
+    imported = {f"/{path.relative_to(cache)}" for path in tried}
+    heat = {str(path) for path in venv.glob("lib/python*/site-packages/heat/**/*.py")}
+    listing.write_text("".join(f"{name}\n" for name in sorted(imported | heat)))
     paths = ("-s", str(scratch), "-p", release_dir(release.id))
     # One job, one order, one hash seed: what marshal writes depends on which strings were seen before.
     how = ("-q", "-j", "1", "--invalidation-mode", "unchecked-hash", "-i", str(listing), *paths)

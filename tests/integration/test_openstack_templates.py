@@ -20,7 +20,6 @@ from pipeline.localcloud.venv import ensure_venv
 REPOSITORY = Path(__file__).resolve().parents[2]
 TEMPLATES = REPOSITORY / "templates"
 PROVIDERS = TEMPLATES / "providers"
-SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl operator"
 VALIDATOR = Path(__file__).with_name("validate_with_heat.py")
 HEADER = "heat_template_version: 2021-04-16\n"
 
@@ -149,7 +148,7 @@ def regions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
     rendered = []
     for network in ({}, routed):
         facts = local.model_dump() | {"provider": "openstack", "network": network}
-        stacks = render.render(environment.Environment.model_validate(facts), TEMPLATES, ssh_public_key=SSH_KEY)
+        stacks = render.render(environment.Environment.model_validate(facts), TEMPLATES)
         rendered.append(tmp_path_factory.mktemp("region"))
         render.write(stacks, rendered[-1])
     return tuple(rendered)

@@ -12,12 +12,12 @@ from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 
 import pytest
-from package_index import PackageIndex, heat, serving, source, wheel
 
 from pipeline.edges.index import scrub
 from pipeline.edges.wheelhouse import Built, Wheelhouse
 from pipeline.errors import ConfigurationInvalid, Inconclusive
 from pipeline.installation import MAGIC
+from tests.integration.package_index import PackageIndex, heat, serving, source, wheel
 
 UV = str(Path(sys.executable).with_name("uv"))
 
