@@ -298,7 +298,7 @@ def test(context: Context, unit: bool = False) -> None:
         ".github/lint/actionlint",
         "mypy",
         "lint-imports",
-        "pytest tests/unit --numprocesses auto --cov --cov-report=",
+        f"pytest tests/unit --numprocesses auto {'' if unit else '--cov --cov-report='}",
     ]
     if not unit:
         steps.append("pytest tests/integration --cov --cov-append --cov-report=term:skip-covered --cov-fail-under=85")
