@@ -174,7 +174,6 @@ class Environment(_Frozen):
     policy: Policy
     deadlines: Deadlines
     traffic: Traffic
-    parameters: Mapping[str, str] = Field(default_factory=dict)
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
