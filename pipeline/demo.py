@@ -47,8 +47,8 @@ class Proof:
         faults = {
             "customers lost stacks or requests": not self.traffic.ok,
             f"not every answer after the upgrade came from {self.expected}": not only_new,
-            "checks failed": not self.verify.ok,
-            "smoke rungs failed": not self.smoke.ok,
+            f"checks failed: {self.verify.told or 'none was made'}": not self.verify.ok,
+            f"smoke rungs failed: {self.smoke.told}": not self.smoke.ok,
         }
         return tuple(fault for fault, holds in faults.items() if holds)
 
@@ -115,7 +115,7 @@ def _deploy_unless_upgrading(pipeline: Pipeline, name: str, old: str, new: str) 
     pipeline.deploy(name, old)
     checks = pipeline.verify(name)
     if not checks.ok:
-        raise VerificationFailed(f"{checks.failed} checks failed before the upgrade", hint=f"inv verify {name}")
+        raise VerificationFailed(f"{checks.failed} checks failed before the upgrade: {checks.told}", hint=f"inv verify {name}")
 
 
 def revisions(heat: Heat) -> dict[str, list[str]]:

@@ -19,10 +19,11 @@ _TOUCHED_NOTHING = {error.exit_code for error in (ConfigurationInvalid, GateRefu
 
 @dataclass(slots=True)
 class Outcome:
-    """What a story's body tells its record: counts by name, and whether what was measured is good."""
+    """What a story's body tells its record: counts by name, whether what was measured is good, and if not, what is bad."""
 
     counts: dict[str, int | float] = field(default_factory=dict)
     passed: bool = True
+    detail: str = ""
 
 
 @contextmanager
@@ -54,4 +55,4 @@ def recorded(
     except BaseException as error:
         save(False, f"ended by {type(error).__name__}")
         raise
-    save(outcome.passed, "")
+    save(outcome.passed, outcome.detail)

@@ -20,6 +20,7 @@ from pipeline.site import Site
 __all__ = ["CheckResult", "VerifyReport", "verify"]
 
 _HOME = Path(checks.__file__).parent
+_TOLD = 3  # checks that an error names
 
 # The checks need neither a terminal nor pytest's care for a test suite, and a session of pytest that this runs in keeps
 # its own hooks: two of them would undo each other's.
@@ -68,6 +69,13 @@ class VerifyReport:
     def failures(self) -> tuple[CheckResult, ...]:
         """The checks that did not pass."""
         return tuple(result for result in self.results if result.outcome != "passed")
+
+    @property
+    def told(self) -> str:
+        """The first checks that did not pass, in one line: what an error or a record says of them."""
+        first = "; ".join(str(result) for result in self.failures[:_TOLD])
+        more = f" (and {self.failed - _TOLD} more)" if self.failed > _TOLD else ""
+        return first + more
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain values, for a record."""

@@ -152,7 +152,7 @@ class Pipeline:
             with self._recorded("verify", name, release) as outcome, self.progress.stage("verify"):
                 report = verify(site, release, vhost, report=self.progress.say)
                 outcome.counts.update(checks_passed=report.passed, checks_failed=report.failed)
-                outcome.passed = report.ok
+                outcome.passed, outcome.detail = report.ok, report.told
         return report
 
     def smoke(self, name: str) -> SmokeReport:
@@ -169,7 +169,7 @@ class Pipeline:
                     engines=site.database.hosts_at_work,
                 )
                 outcome.counts.update({f"rungs_{kind}": report.count(kind) for kind in OUTCOMES})
-                outcome.passed = report.ok
+                outcome.passed, outcome.detail = report.ok, report.told
         return report
 
     def smoke_cloud(self, cloud: str, region: str | None) -> SmokeReport:
@@ -213,7 +213,9 @@ class Pipeline:
         checks, rungs = self.verify(name), self.smoke(name)
         if not (checks.ok and rungs.ok):
             raise VerificationFailed(
-                f"{checks.failed} checks and {rungs.count('failed')} rungs failed in {name}", hint=f"inv verify {name}"
+                f"{checks.failed} checks and {rungs.count('failed')} rungs failed in {name}: "
+                f"{'; '.join(filter(None, (checks.told, rungs.told)))}",
+                hint=f"inv verify {name}",
             )
         return checks, rungs
 

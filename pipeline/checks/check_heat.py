@@ -96,6 +96,7 @@ def check_reaches_database_and_broker(host: Any, site: Site) -> None:
     """The host can open connections to the database and to the broker."""
     for role, port in ((Role.DATABASE, 3306), (Role.MESSAGING, 5672)):
         peer = site.region.inventory.one(role)
-        reached = host.addr(peer.address).port(port).is_reachable
+        # testinfra's own is_reachable gives up after one second, which a busy host may need for the shell alone.
+        reached = host.run("timeout 10 bash -c ': </dev/tcp/%s/%s'", peer.address, str(port)).rc == 0
         likely = f"{UNITS[role][0]} is down or bound elsewhere, or a security group is in the way"
         expect(reached, expected=f"a way to {peer.name} {peer.address}:{port}", found="none", likely=likely)

@@ -33,7 +33,9 @@ def check_every_backend_is_up(survey: Survey, site: Site) -> None:
     apis = site.region.inventory.of(Role.API)
     wanted = {f"{backend}/{api.name}" for backend in ("heat-api", "heat-api-cfn") for api in apis}
     states = {f"{one.backend}/{one.name}": one.status for one in survey.servers()}
-    wrong = {name: states.get(name, "absent") for name in wanted | set(states) if states.get(name) != "UP"}
+    # "UP 2/3" missed one health check and is in rotation all the same.
+    wrong = {name: states.get(name, "absent") for name in wanted | set(states)}
+    wrong = {name: status for name, status in wrong.items() if status.split(" ")[0] != "UP"}
     wrong |= dict.fromkeys(set(states) - wanted, "unknown")
     first = next(iter(sorted(wrong.values())), "").split(" ")[0]
     cause = _CAUSES.get(first, "haproxy was not reloaded since the hosts changed")

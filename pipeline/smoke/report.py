@@ -37,6 +37,11 @@ class SmokeReport:
         """Return how many rungs ended so."""
         return sum(rung.outcome == outcome for rung in self.rungs)
 
+    @property
+    def told(self) -> str:
+        """The rungs that failed, in one line: what an error or a record says of them."""
+        return "; ".join(f"{rung.name}: {rung.detail}" for rung in self.rungs if rung.outcome == "failed")
+
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain values, for a record."""
         outcomes: tuple[junit.Outcome, ...] = ("passed", "failed", "skipped")

@@ -58,8 +58,8 @@ def test_a_proof_that_nothing_speaks_against_holds() -> None:
         (replace(PROOF, after={**NEW, "engine": [R25.id, R26.id]}), f"from {R26.id}"),
         (replace(PROOF, after={**NEW, "api": [R25.id]}), f"from {R26.id}"),
         (replace(PROOF, after={**NEW, "api": []}), f"from {R26.id}"),
-        (replace(PROOF, verify=replace(VERIFY, results=(PASSED, FAILED))), "checks failed"),
-        (replace(PROOF, verify=replace(VERIFY, results=())), "checks failed"),
+        (replace(PROOF, verify=replace(VERIFY, results=(PASSED, FAILED))), f"checks failed: {FAILED}"),
+        (replace(PROOF, verify=replace(VERIFY, results=())), "checks failed: none was made"),
         (replace(PROOF, smoke=SmokeReport("local", (RungResult("token", "failed", 0.1, ""),))), "smoke rungs failed"),
     ],
 )
