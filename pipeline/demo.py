@@ -115,7 +115,8 @@ def _deploy_unless_upgrading(pipeline: Pipeline, name: str, old: str, new: str) 
     pipeline.deploy(name, old)
     checks = pipeline.verify(name)
     if not checks.ok:
-        raise VerificationFailed(f"{checks.failed} checks failed before the upgrade: {checks.told}", hint=f"inv verify {name}")
+        said = f"{checks.failed} checks failed before the upgrade: {checks.told}"
+        raise VerificationFailed(said, hint=f"inv verify {name}")
 
 
 def revisions(heat: Heat) -> dict[str, list[str]]:

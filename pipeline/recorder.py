@@ -19,7 +19,7 @@ _TOUCHED_NOTHING = {error.exit_code for error in (ConfigurationInvalid, GateRefu
 
 @dataclass(slots=True)
 class Outcome:
-    """What a story's body tells its record: counts by name, whether what was measured is good, and if not, what is bad."""
+    """What a story's body tells its record: counts by name, whether what was measured is good, and what is not."""
 
     counts: dict[str, int | float] = field(default_factory=dict)
     passed: bool = True
