@@ -67,6 +67,21 @@ def _require_all(body: Callable[..., None], given: dict[str, Any]) -> None:
         raise ConfigurationInvalid(f"{' and '.join(missing)} must be given", hint="the same with --help")
 
 
+def _seconds(option: str, text: str) -> float:
+    """Read a span of time as environments write it. Raises ConfigurationInvalid."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from pipeline.errors import ConfigurationInvalid
+    from pipeline.quantities import Seconds
+
+    try:
+        return float(TypeAdapter(Seconds).validate_python(text))
+    except ValidationError as error:
+        raise ConfigurationInvalid(
+            f"{option}: expected a span of time, as 30s or 5m, found {text!r}", hint="the same with --help"
+        ) from error
+
+
 def _terminated(_signal: int, _frame: object) -> None:
     print("terminated: run the same command again to go on", file=sys.stderr)
     sys.exit(143)
@@ -192,16 +207,22 @@ def render(_: Context, environment: str, out: str) -> None:
         print(path)
 
 
-@command("environment", help={"release": "version, id or digest"})
-def deploy(_: Context, environment: str, release: str) -> None:
+LOCK_WAIT = "how long to wait for another run to end, as 5m"
+
+
+@command("environment", help={"release": "version, id or digest", "lock_wait": LOCK_WAIT})
+def deploy(_: Context, environment: str, release: str, lock_wait: str = "0s") -> None:
     """Launch an environment's stacks and bring its hosts up on a release. Again: changes nothing, and says so."""
     it = pipeline()
-    changed = it.deploy(environment, release)
+    changed = it.deploy(environment, release, lock_wait=_seconds("--lock-wait", lock_wait))
     print(f"{environment}: {'deployed' if changed else 'nothing to change'}")
 
 
-@command("environment", help={"release": "version, id or digest", "plan": "only show what would be done"})
-def upgrade(_: Context, environment: str, release: str, plan: bool = False) -> None:
+@command(
+    "environment",
+    help={"release": "version, id or digest", "plan": "only show what would be done", "lock_wait": LOCK_WAIT},
+)
+def upgrade(_: Context, environment: str, release: str, plan: bool = False, lock_wait: str = "0s") -> None:
     """Roll a release out host by host, under the canary's traffic, losing no stack. Goes on where it was."""
     from pipeline import show
 
@@ -209,8 +230,94 @@ def upgrade(_: Context, environment: str, release: str, plan: bool = False) -> N
     if plan:
         it.plan(environment, release)
         return
-    report, _plan = it.upgrade(environment, release)
+    report, _plan = it.upgrade(environment, release, lock_wait=_seconds("--lock-wait", lock_wait))
     show.traffic(report, it.progress.console)
+
+
+@command("environment", help={"release": "where to, instead of the release before", "lock_wait": LOCK_WAIT})
+def rollback(_: Context, environment: str, release: str = "", lock_wait: str = "0s") -> None:
+    """Go back to the release before, by the same careful road: binaries and vhost move, the schema stays."""
+    from pipeline import show
+
+    it = pipeline()
+    report, _plan = it.rollback(environment, release or None, lock_wait=_seconds("--lock-wait", lock_wait))
+    show.traffic(report, it.progress.console)
+
+
+@command("environment")
+def promote_canary(_: Context, environment: str) -> None:
+    """Vouch for the canary of a paused upgrade, and go on with the other batches."""
+    from pipeline import show
+
+    it = pipeline()
+    report, _plan = it.promote_canary(environment)
+    show.traffic(report, it.progress.console)
+
+
+@command("environment")
+def pause(_: Context, environment: str) -> None:
+    """Let the run under way finish the hosts in flight and stop there; the same upgrade goes on later."""
+    it = pipeline()
+    holder = it.ask_run(environment, "pause")
+    print(f"{environment}: {holder.operation} of {holder.owner} was asked to pause")
+
+
+@command("environment")
+def abort(_: Context, environment: str) -> None:
+    """Let the run under way finish the hosts in flight and end; inv rollback goes back, inv upgrade goes on."""
+    it = pipeline()
+    holder = it.ask_run(environment, "abort")
+    print(f"{environment}: {holder.operation} of {holder.owner} was asked to abort")
+
+
+@command("environment", help={"json": "file for JSON"})
+def region_status(_: Context, environment: str, json: str = "") -> None:
+    """Show every host: release on disk, running, vhost, health, and the batch it waits for."""
+    from pipeline import show
+
+    it = pipeline()
+    hosts = it.status(environment)
+    if json:
+        show.save_hosts(hosts, Path(json))
+    show.hosts(hosts, it.progress.console)
+    if holder := it.locks(environment).status(environment):
+        it.progress.console.print(f"locked: {holder.operation} by {holder.owner}, run {holder.run_id}", markup=False)
+
+
+# lock: who changes an environment
+
+
+@command("environment")
+def lock_status(_: Context, environment: str) -> None:
+    """Tell who holds an environment: owner, operation, since when."""
+    from pipeline import show
+
+    it = pipeline()
+    show.lock(environment, it.locks(environment).status(environment), it.clock, it.progress.console)
+
+
+@command("environment", help={"reason": "what others are told"})
+def lock_hold(_: Context, environment: str, reason: str) -> None:
+    """Hold an environment for yourself: no run changes it until lock.release, and nothing breaks it by itself."""
+    it = pipeline()
+    it.hold(environment, reason)
+    print(f"{environment}: held; inv lock.release {environment} gives it back")
+
+
+@command("environment")
+def lock_release(_: Context, environment: str) -> None:
+    """Give back an environment that you hold."""
+    from pipeline.edges.store import who
+
+    pipeline().locks(environment).release(environment, who())
+    print(f"{environment}: released")
+
+
+@command("environment")
+def lock_break(_: Context, environment: str) -> None:
+    """Take away a hold that somebody else set, or what a dead run left; a run that lives keeps its lock."""
+    holder = pipeline().locks(environment).break_(environment)
+    print(f"{environment}: {f'the hold of {holder.owner} is broken' if holder else 'nothing held it'}")
 
 
 @command("environment", help={"junit": "file for JUnit XML", "json": "file for JSON"})
@@ -259,12 +366,15 @@ def promote(_: Context, release: str, to: str, dry_run: bool = False) -> None:
     print(f"{to}: {'may be promoted' if dry_run else 'promoted'} to {release}")
 
 
-@command("environment")
-def history(_: Context, environment: str) -> None:
+@command("environment", help={"timing": "where the time of each rollout went"})
+def history(_: Context, environment: str, timing: bool = False) -> None:
     """List the evidence that runs left about an environment."""
     from pipeline import show
 
     it = pipeline()
+    if timing:
+        show.timing(it.runs.of(it.environment(environment).name), it.progress.console)
+        return
     show.history(it.store.records(it.environment(environment).name), it.progress.console)
 
 
@@ -324,7 +434,14 @@ def take_down(it: Pipeline) -> None:
 
 
 def _collection() -> Collection:
-    root = Collection(render, deploy, upgrade, verify, smoke, promote, history, demo, test)
+    root = Collection(render, deploy, upgrade, rollback, pause, abort, verify, smoke, promote, history, demo, test)
+    root.add_task(region_status, name="status")
+    canary, lock = Collection("canary"), Collection("lock")
+    canary.add_task(promote_canary, name="promote")
+    for name, one in (("status", lock_status), ("hold", lock_hold), ("release", lock_release), ("break", lock_break)):
+        lock.add_task(one, name=name)
+    root.add_collection(canary)
+    root.add_collection(lock)
     root.add_collection(Collection("local", up, down, status, ssh, logs))
     env = Collection("env")
     env.add_task(list_environments, name="list")

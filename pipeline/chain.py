@@ -1,9 +1,11 @@
-"""A stack of nothing but dependencies: cheap to make, and its outputs prove that Heat went through it in order.
+"""Stacks that need no other service than Heat, so that a failure is Heat's own, and whose outputs prove what it did.
+
+The chain is nothing but dependencies: cheap to make, and its outputs prove that Heat went through it in order.
 
     secret → first → left  → joined → last → outputs
                    → right ↗
 
-It needs no other service than Heat, so that a failure is Heat's own.
+It can be nested in another stack, with the same outputs, and there is a stack that waits for a signal.
 """
 
 from __future__ import annotations
@@ -13,7 +15,10 @@ from typing import Any
 
 import yaml
 
-__all__ = ["RESOURCES", "body", "explain"]
+__all__ = ["CONDITION", "RESOURCES", "body", "explain", "nested", "waiting"]
+
+CONDITION = "condition"  # the resource of the waiting stack that waits
+_CHILD = "chain.yaml"
 
 _HOT = """
 heat_template_version: 2018-08-31
@@ -55,6 +60,36 @@ outputs:
   secret: {value: {get_attr: [secret, value]}}
   result: {value: {get_attr: [last, output]}}
 """
+_PARENT = f"""
+heat_template_version: 2018-08-31
+parameters:
+  word: {{type: string}}
+  wait: {{type: number, default: 0}}
+resources:
+  inner:
+    type: {_CHILD}
+    properties: {{word: {{get_param: word}}, wait: {{get_param: wait}}}}
+  after:
+    type: OS::Heat::TestResource
+    properties: {{value: {{get_attr: [inner, result]}}, wait_secs: 0}}
+outputs:
+  secret: {{value: {{get_attr: [inner, secret]}}}}
+  result: {{value: {{get_attr: [after, output]}}}}
+"""
+_WAITING = f"""
+heat_template_version: 2018-08-31
+parameters:
+  timeout: {{type: number}}
+resources:
+  handle:
+    type: AWS::CloudFormation::WaitConditionHandle
+  {CONDITION}:
+    type: AWS::CloudFormation::WaitCondition
+    properties: {{Handle: {{get_resource: handle}}, Count: 1, Timeout: {{get_param: timeout}}}}
+outputs:
+  url: {{value: {{get_resource: handle}}}}
+  data: {{value: {{get_attr: [{CONDITION}, Data]}}}}
+"""
 _TEMPLATE: Mapping[str, Any] = yaml.safe_load(_HOT)
 
 RESOURCES: frozenset[str] = frozenset(_TEMPLATE["resources"])
@@ -65,8 +100,22 @@ def body(word: str, *, wait: float = 0) -> dict[str, Any]:
     return {"template": _TEMPLATE, "parameters": {"word": word, "wait": wait}}
 
 
+def nested(word: str, *, wait: float = 0) -> dict[str, Any]:
+    """Return the same for a stack whose resource is the chain: values go down to it, and its outputs come back."""
+    parameters = {"word": word, "wait": wait}
+    return {"template": yaml.safe_load(_PARENT), "files": {_CHILD: _HOT}, "parameters": parameters}
+
+
+def waiting(timeout: float) -> dict[str, Any]:
+    """Return a stack that waits `timeout` seconds for one signal; outputs `url` to signal to, and `data` it got.
+
+    The address is a password: whoever has it may signal. Until the handle is made, `url` is but the handle's name.
+    """
+    return {"template": yaml.safe_load(_WAITING), "parameters": {"timeout": int(timeout)}}
+
+
 def explain(outputs: Mapping[str, Any], word: str, *, secret: str | None = None) -> str:
-    """Return what is wrong with the chain's outputs for `word`, or "" where they are right.
+    """Return what is wrong with the outputs of the chain, nested or not, for `word`, or "" where they are right.
 
     `secret` is what the random string was before; an update must not have changed it.
     """

@@ -9,6 +9,7 @@ from pipeline.hostfiles import CURRENT
 from pipeline.installation import RELEASES
 
 __all__ = [
+    "DRAINING",
     "apply_files",
     "ask_api",
     "db_sync",
@@ -68,20 +69,39 @@ systemctl start {names}
 echo "$changed\""""
 
 
-def stop(units: Sequence[str]) -> str:
-    """Stop `units` by TERM, wait for their graceful end, and prove it: no process of user heat may be left.
+DRAINING = "draining"
+"""What `stop` prints while a unit has not ended yet."""
 
-    Prints the unit's Result as systemd saw it ("success", or "timeout" where it had to kill).
-    Source: Heat drains on TERM and stops at once on INT.
+
+def stop(units: Sequence[str]) -> str:
+    """Tell `units` to stop, by TERM, and print DRAINING where they have not ended within two seconds.
+
+    systemd goes on with the stop whatever becomes of the connection, so this may be said again and again. When all
+    have ended, prove it: no process of user heat may be left (status 1 where one is). Prints each unit's Result as
+    systemd saw it: "success", or "timeout" where it had to kill.
+    Source: Heat drains on TERM, and stops at once on INT.
     """
+    names = shlex.join(units)
     return f"""\
 set -eu
-systemctl stop {shlex.join(units)}
+systemctl stop --no-block {names}
+for look in 1 2 3 4 5 6 7 8 9 10; do
+    ended=yes
+    for unit in {names}; do
+        case "$(systemctl is-active "$unit" || true)" in inactive | failed | unknown) ;; *) ended=no ;; esac
+    done
+    [ "$ended" = no ] || break
+    sleep 0.2
+done
+if [ "$ended" = no ]; then
+    echo {DRAINING}
+    exit 0
+fi
 if left=$(pgrep -a -u heat); then
     echo "still running after the stop: $left" >&2
     exit 1
 fi
-systemctl show --property Result --value {shlex.join(units)} | sort -u"""
+systemctl show --property Result --value {names} | grep . | sort -u"""
 
 
 def switch(release_id: str) -> str:
@@ -129,9 +149,17 @@ def service_clean(release_id: str) -> str:
 
 
 def remove_release(release_id: str) -> str:
-    """Remove an installed release; refused for the one that `current` names."""
-    release = shlex.quote(f"{RELEASES}/{release_id}")
-    return f'set -eu\n[ "$(readlink -f {CURRENT})" != {release} ]\nrm -rf -- {release}'
+    """Remove an installed release; refused for the one that `current` names.
+
+    It is gone at once; its thousands of files are deleted by systemd after the connection has moved on.
+    """
+    release, doomed = shlex.quote(f"{RELEASES}/{release_id}"), shlex.quote(f"{RELEASES}/.removed-{release_id}")
+    return f"""\
+set -eu
+[ "$(readlink -f {CURRENT})" != {release} ]
+rm -rf -- {doomed}
+mv -T -- {release} {doomed}
+systemd-run --quiet --collect --no-block --property=Nice=19 rm -rf -- {doomed}"""
 
 
 def ask_api(url: str, token: str) -> str:

@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.errors import ConfigurationInvalid
+from pipeline.policy import Policy
+from pipeline.quantities import Seconds
 
-__all__ = ["Environment", "Policy", "Provider", "Role", "Topology", "list_environments", "load", "merge"]
+__all__ = ["Environment", "Provider", "Role", "Topology", "list_environments", "load", "merge"]
 
 DEFAULTS = "defaults"
 _NAME = re.compile(r"^[a-z][a-z0-9-]{0,30}$")
 _MERGE = "tag:yaml.org,2002:merge"
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class Role(StrEnum):
@@ -42,14 +43,6 @@ class Provider(StrEnum):
     OPENSTACK = "openstack"
 
 
-def _seconds(value: object) -> object:
-    """Turn "30s", "5m" or "2h" into seconds; numbers pass."""
-    if isinstance(value, str) and (match := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd])", value)):
-        return float(match[1]) * _UNITS[match[2]]
-    return value
-
-
-Seconds = Annotated[float, BeforeValidator(_seconds), Field(ge=0, description='seconds, or text such as "5m"')]
 Name = Annotated[str, Field(pattern=_NAME.pattern, description="small letters, digits and dashes")]
 
 CloudName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]{0,62}$", description="as OpenStack's own names are")]
@@ -119,29 +112,6 @@ class HeatSettings(_Frozen):
     cfn_port: int = Field(default=8000, ge=1, le=65535)
 
 
-class Drain(_Frozen):
-    """How long an engine may finish what it is doing, and how often to look."""
-
-    timeout: Seconds
-    poll: Seconds
-    idle_polls: int = Field(ge=1)
-
-
-class Health(_Frozen):
-    """When a host counts as healthy."""
-
-    interval: Seconds
-    min_healthy_time: Seconds
-    healthy_deadline: Seconds
-
-
-class Policy(_Frozen):
-    """How a rollout proceeds."""
-
-    drain: Drain
-    health: Health
-
-
 class Deadlines(_Frozen):
     """How long each wait may take."""
 
@@ -157,6 +127,20 @@ class Traffic(_Frozen):
     stack_timeout: Seconds
     before: Seconds
     after: Seconds
+    hold: Seconds = Field(
+        default=0,
+        description="seconds that a WaitCondition of the canary stays open before it is signalled; 0 for none",
+    )
+
+
+class Lock(_Frozen):
+    """Where the lock is that keeps two runs apart: tooz's `url`, or files of this workspace.
+
+    A killed run's lock is given up after `lease`, with files at once.
+    """
+
+    url: str | None = None
+    lease: Seconds = 60
 
 
 class Environment(_Frozen):
@@ -171,9 +155,10 @@ class Environment(_Frozen):
     network: Network
     ssh: Ssh
     heat: HeatSettings
-    policy: Policy
+    policies: Policy
     deadlines: Deadlines
     traffic: Traffic
+    lock: Lock = Lock()
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

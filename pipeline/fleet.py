@@ -21,6 +21,7 @@ class HostState:
     """One host that runs Heat. `current` is the release its link names, `running` what its units run ("" for none).
 
     `stale` says that a unit runs with settings older than those on disk: a run that wrote them did not restart it.
+    `draining` says that a unit was told to stop and has not ended yet: a run that told it so was killed or gave up.
     """
 
     host: Host
@@ -29,6 +30,7 @@ class HostState:
     vhost: str
     installed: tuple[str, ...]
     stale: bool = False
+    draining: bool = False
 
     def settled_on(self, release_id: str) -> bool:
         """Whether the host's link and all its units are on `release_id`."""
@@ -75,6 +77,7 @@ for unit in {" ".join(units)}; do
         [ -z "$newer" ] || echo "stale $unit"
     else
         echo "running "
+        [ "$(systemctl is-active "$unit")" != deactivating ] || echo "draining $unit"
     fi
 done
 true"""
@@ -92,4 +95,5 @@ def read_state(host: Host, answer: str) -> HostState:
         vhost=single.get("vhost", ""),
         installed=tuple(value for key, _, value in facts if key == "installed"),
         stale=any(key == "stale" for key, _, _ in facts),
+        draining=any(key == "draining" for key, _, _ in facts),
     )

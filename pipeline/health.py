@@ -4,15 +4,45 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from pipeline import commands
-from pipeline.edges.clock import wait_until
 from pipeline.edges.heat import HeatRefused
+from pipeline.errors import HostKeyRefused, Inconclusive, PipelineError
 from pipeline.hostfiles import UNITS
 from pipeline.inventory import Host
 from pipeline.site import Site
 
-__all__ = ["api_answers", "engine_is_up", "live_engines", "stays_healthy"]
+__all__ = [
+    "Unhealthy",
+    "Workers",
+    "api_answers",
+    "engine_is_up",
+    "live_engines",
+    "stays_healthy",
+    "workers_of",
+]
+
+
+class Unhealthy(PipelineError):
+    """A host never got healthy within its deadline."""
+
+    exit_code = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Workers:
+    """The engine workers of a host whose rows are there: those that run now, and those that were killed."""
+
+    running: tuple[str, ...]
+    killed: tuple[str, ...]
+
+
+def workers_of(site: Site, host: Host) -> Workers:
+    """Return the workers of `host`. A killed worker's row stays; those that run now registered last."""
+    rows = [row.engine_id for row in site.database.engines() if row.live and row.host == host.name]
+    count = site.environment.heat.engine_workers
+    return Workers(tuple(rows[-count:]), tuple(rows[:-count]))
 
 
 def live_engines(site: Site, host: Host) -> frozenset[str]:
@@ -55,23 +85,40 @@ def api_answers(site: Site, host: Host, revisions: frozenset[str]) -> bool:
     return revision in revisions and _active(site, host)
 
 
-def stays_healthy(site: Site, host: Host, healthy: Callable[[], bool]) -> None:
-    """Return when `healthy` held for min_healthy_time on end; the time starts again after each failed check.
+def stays_healthy(site: Site, host: Host, healthy: Callable[[], bool], *, seconds: float | None = None) -> None:
+    """Return when `healthy` held for min_healthy_time (or `seconds`) on end; it starts again after a failed check.
 
-    Raises Inconclusive at the policy's healthy_deadline.
+    Raises Unhealthy where no check ever passed until the policy's healthy_deadline, Inconclusive where some did, or
+    where so many checks in a row could not be made as the policy's consecutive_errors.
     """
-    policy, clock = site.environment.policy.health, site.clock
-    since: list[float] = []
-
-    def long_enough() -> bool:
-        if not healthy():
-            since.clear()
-            return False
-        since.append(clock.monotonic())
-        return since[-1] - since[0] >= policy.min_healthy_time
-
-    what = f"{host.name} to be healthy for {policy.min_healthy_time:.0f} s"
-    wait_until(long_enough, clock, timeout=policy.healthy_deadline, what=what, interval=policy.interval)
+    policy, clock = site.environment.policies.health, site.clock
+    needed = policy.min_healthy_time if seconds is None else seconds
+    began = clock.monotonic()
+    deadline = began + policy.healthy_deadline + (seconds or 0)
+    since, ever, errors = None, False, 0
+    while True:
+        try:
+            held, errors = healthy(), 0
+        except HostKeyRefused:
+            raise
+        except PipelineError as error:
+            held, errors = False, errors + 1
+            if errors >= policy.consecutive_errors:
+                raise Inconclusive(
+                    f"{host.name}: its health could not be asked, {errors} times in a row: {error.message}",
+                    hint="run the same command again when that answers",
+                ) from error
+        now = clock.monotonic()
+        ever = ever or held
+        since = None if not held else now if since is None else since
+        if since is not None and now - since >= needed:
+            return
+        if now >= deadline:
+            said = f"{host.name} was not healthy for {needed:.0f} s on end within {now - began:.0f} s"
+            if ever:
+                raise Inconclusive(f"{said}: it comes and goes", hint=f"read its journal: inv local.ssh {host.name}")
+            raise Unhealthy(said, hint=f"read its journal: inv local.ssh {host.name}")
+        clock.sleep(policy.interval)
 
 
 def _active(site: Site, host: Host) -> bool:

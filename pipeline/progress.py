@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -23,23 +23,35 @@ class Progress:
         self._clock = clock
         self._began = clock.monotonic()
         self._lock = threading.Lock()
+        self._listeners: list[Callable[[str], None]] = []
+
+    @contextmanager
+    def heard(self, listener: Callable[[str], None]) -> Iterator[None]:
+        """Let `listener` hear every line too, while the body runs."""
+        self._listeners.append(listener)
+        try:
+            yield
+        finally:
+            self._listeners.remove(listener)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Announce stage `name`, and when its body ended well, how many seconds it took."""
         started = self._clock.monotonic()
-        self._print(f"[bold cyan]▶ {escape(name)}[/]")
+        self._print(f"[bold cyan]▶ {escape(name)}[/]", plain=f"begin {name}")
         yield
         seconds = self._clock.monotonic() - started
         self.stages.append((name, round(seconds, 2)))
-        self._print(f"[green]✓ {escape(name)}[/] [dim]{seconds:.1f} s[/]")
+        self._print(f"[green]✓ {escape(name)}[/] [dim]{seconds:.1f} s[/]", plain=f"end {name}: {seconds:.1f} s")
 
     def say(self, text: str) -> None:
         """Tell one line below the stage."""
-        self._print(f"  {text}", markup=False)
+        self._print(f"  {text}", markup=False, plain=text)
 
-    def _print(self, text: str, *, markup: bool = True) -> None:
+    def _print(self, text: str, *, plain: str, markup: bool = True) -> None:
         stamp = f"{self._clock.monotonic() - self._began:6.1f} "
+        for listener in tuple(self._listeners):
+            listener(plain)
         with self._lock:
             self.console.print(stamp, end="", style="dim", highlight=False)
             self.console.print(text, markup=markup, emoji=False, highlight=False, soft_wrap=True)

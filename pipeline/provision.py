@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from pipeline import commands
+from pipeline.conductor import Conductor
 from pipeline.edges.parallel import on_each
 from pipeline.edges.wheelhouse import Built
 from pipeline.environment import Role
@@ -13,6 +14,7 @@ from pipeline.health import api_answers, engine_is_up, stays_healthy
 from pipeline.hostfiles import UNITS, release_files, role_files, write_script
 from pipeline.installation import install_script
 from pipeline.inventory import Host
+from pipeline.journal import Journal
 from pipeline.release import Release
 from pipeline.rollout import restart_plan
 from pipeline.site import Site
@@ -68,7 +70,7 @@ def configure_release(site: Site, release: Release, vhost: str) -> tuple[str, ..
     return tuple(path for paths in on_each(hosts, write) for path in paths)
 
 
-def bring_up(site: Site, fleet: Fleet, release: Release) -> bool:
+def bring_up(site: Site, fleet: Fleet, release: Release, journal: Journal) -> bool:
     """Bring every engine and API host up on `release`; return whether any moved. `fleet` is as it is once configured.
 
     Hosts that run with older settings than those on disk are restarted one by one, by the careful road of an upgrade.
@@ -79,11 +81,8 @@ def bring_up(site: Site, fleet: Fleet, release: Release) -> bool:
         _await_health(site, release)
     stale = Fleet(tuple(state for state in fleet.states if state.stale))
     if stale.states:
-        rollout = Rollout(site, restart_plan(stale, release, stale.states[0].vhost))
-        for state in stale.of(Role.ENGINE):
-            rollout.move_engine(state)
-        for state in stale.of(Role.API):
-            rollout.move_api(state)
+        plan = restart_plan(stale, release, stale.states[0].vhost)
+        Conductor(Rollout(site, plan, journal)).run()
     return not settled or bool(stale.states)
 
 
@@ -105,7 +104,7 @@ def first_start(site: Site, release: Release) -> None:
 
 def _await_health(site: Site, release: Release) -> None:
     """Engines first: a question that an API puts before an engine listens is lost, and its asker waits in vain."""
-    deadline = site.environment.policy.health.healthy_deadline
+    deadline = site.environment.policies.health.healthy_deadline
 
     def await_engine(host: Host) -> None:
         stays_healthy(site, host, partial(engine_is_up, site, host, frozenset()))

@@ -5,21 +5,56 @@ Nothing is remembered: a run that was killed anywhere is continued by planning a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, repeat
+from typing import Any
 
 from pipeline.environment import Role
 from pipeline.errors import ConfigurationInvalid, FleetMixed
 from pipeline.fleet import Fleet, HostState
+from pipeline.policy import Order, Policy
+from pipeline.quantities import hosts_in
 from pipeline.release import Mode, Release, upgrade_mode, why
 
-__all__ = ["RolloutPlan", "plan_rollout", "restart_plan", "running_release", "vhost_of"]
+__all__ = ["Batch", "RolloutPlan", "plan_rollout", "restart_plan", "rollback_target", "running_release", "vhost_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Hosts of one role that move together, at most `width` of them at once.
+
+    The `canary` is the first of a whole rollout: it proves itself before any other host moves. A batch `when_idle`
+    begins only when the old vhosts are idle.
+    """
+
+    role: Role
+    hosts: tuple[HostState, ...]
+    width: int
+    canary: bool = False
+    when_idle: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its hosts, in order."""
+        return tuple(state.host.name for state in self.hosts)
+
+    def __str__(self) -> str:
+        notes = [
+            *(["canary"] if self.canary else []),
+            *(["when the old vhost is idle"] if self.when_idle else []),
+            *([f"{self.width} at once"] if len(self.hosts) > 1 else []),
+        ]
+        return ", ".join(self.names) + (f" ({', '.join(notes)})" if notes else "")
 
 
 @dataclass(frozen=True, slots=True)
 class RolloutPlan:
-    """What is left to do to bring a region to `target`.
+    """What is left to do to bring a region to `target`, batch by batch.
 
-    `engines_first` move before any API; `engines_last` after all of them, and only when `old_vhosts` are idle.
+    Engines that need not wait move before any API; the last one after all of them, and only when `old_vhosts` are idle.
+    `source` is the id of the release that hosts come from. `unproved` are hosts that moved as the canary in an earlier
+    run, when nothing has moved since. A `rollback` goes to an older release: binaries and vhost move, the schema stays.
     """
 
     mode: Mode
@@ -27,19 +62,47 @@ class RolloutPlan:
     target: Release
     vhost: str
     old_vhosts: tuple[str, ...]
-    engines_first: tuple[HostState, ...]
-    apis: tuple[HostState, ...]
-    engines_last: tuple[HostState, ...]
+    batches: tuple[Batch, ...]
+    source: str = ""
+    unproved: tuple[HostState, ...] = ()
+    rollback: bool = False
 
     @property
     def moves(self) -> tuple[HostState, ...]:
         """Every host that is still to move, in order."""
-        return (*self.engines_first, *self.apis, *self.engines_last)
+        return tuple(state for batch in self.batches for state in batch.hosts)
+
+    @property
+    def waits_for_idle(self) -> tuple[HostState, ...]:
+        """The engines that stop only when the old vhosts are idle."""
+        return tuple(state for batch in self.batches if batch.when_idle for state in batch.hosts)
 
     def describe(self) -> tuple[str, ...]:
         """Return the plan for people, a line each."""
-        moves = ", ".join(state.host.name for state in self.moves) or "nothing: the region is there"
-        return f"mode: {self.mode}, because {self.reason}", f"to move, in order: {moves}"
+        numbered = (f"batch {number}: {batch}" for number, batch in enumerate(self.batches, 1))
+        moves = tuple(numbered) or ("to move: nothing, the region is there",)
+        return f"mode: {self.mode}, because {self.reason}", *moves
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as plain values, for a record."""
+        return {
+            "mode": self.mode.value,
+            "reason": self.reason,
+            "target": self.target.id,
+            "vhost": self.vhost,
+            "old_vhosts": list(self.old_vhosts),
+            "rollback": self.rollback,
+            "batches": [
+                {
+                    "role": batch.role.value,
+                    "hosts": [{"name": state.host.name, "from": state.current} for state in batch.hosts],
+                    "at_once": batch.width,
+                    "canary": batch.canary,
+                    "when_idle": batch.when_idle,
+                }
+                for batch in self.batches
+            ],
+        }
 
 
 def vhost_of(release: Release) -> str:
@@ -63,39 +126,90 @@ def running_release(fleet: Fleet, target_id: str) -> str:
     return next(iter(others), target_id)
 
 
-def plan_rollout(fleet: Fleet, running: Release, target: Release) -> RolloutPlan:
-    """Return what is left to do to bring `fleet` from `running` to `target`.
+def rollback_target(fleet: Fleet, versions: Sequence[Release]) -> Release:
+    """Return the release to go back to: the newest on disk that is older than the newest that hosts are on.
+
+    `versions` are the manifests of all releases on the hosts' disks. Raises ConfigurationInvalid where there is none.
+    """
+    on = [release for release in versions if release.id in fleet.releases]
+    if not on:
+        raise ConfigurationInvalid("no host runs Heat yet", hint="inv deploy ENV --release R")
+    newest = max(on, key=lambda release: release.heat)
+    older = [release for release in versions if release.heat < newest.heat]
+    if not older:
+        raise ConfigurationInvalid(
+            f"no release older than {newest.id} is left on the hosts",
+            hint="name one: inv rollback ENV --release R (inv release.list)",
+        )
+    return max(older, key=lambda release: (release.id in fleet.releases, release.heat))
+
+
+def plan_rollout(
+    fleet: Fleet, running: Release, target: Release, policy: Policy, *, rollback: bool = False
+) -> RolloutPlan:
+    """Return what is left to do to bring `fleet` from `running` to `target`, in the batches of `policy`.
 
     Order after Heat's upgrades guide: new engines on the new vhost, at least one up before any API moves, the last
     old engine only after every API. Hosts that are down already come first. Raises ConfigurationInvalid for releases
     that are not sequential, and for a cutover with a single engine, which would leave a vhost without any.
     """
-    mode = upgrade_mode(running, target) if running != target else Mode.SAME_VHOST
+    mode = upgrade_mode(running, target, rollback=rollback) if running != target else Mode.SAME_VHOST
     vhost = _target_vhost(fleet, mode, target)
-    engines = _pending(fleet.of(Role.ENGINE), target, vhost)
-    apis = _pending(fleet.of(Role.API), target, vhost)
     cutover = mode is Mode.VHOST_CUTOVER
-    if cutover and len(fleet.of(Role.ENGINE)) < 2:
+    engines, apis = fleet.of(Role.ENGINE), fleet.of(Role.API)
+    if cutover and len(engines) < 2:
         raise ConfigurationInvalid(
             "a cutover to another vhost needs two engine hosts: with one, no engine would serve the old vhost",
             hint="set topology.engine.count to 2 or more, then inv deploy",
         )
+    pending = {role: _pending(fleet.of(role), target, vhost, policy.order) for role in (Role.ENGINE, Role.API)}
     keep = 1 if cutover else 0
-    first, last = engines[: len(engines) - keep], engines[len(engines) - keep :]
+    first, last = _split(pending[Role.ENGINE], keep)
+    batches = [
+        *_batches(Role.ENGINE, first, len(engines), len(engines) - len(pending[Role.ENGINE]), policy),
+        *_batches(Role.API, pending[Role.API], len(apis), len(apis) - len(pending[Role.API]), policy),
+        *(Batch(Role.ENGINE, (state,), 1, when_idle=True) for state in last),
+    ]
+    settled = [state for state in fleet.states if state not in (*pending[Role.ENGINE], *pending[Role.API])]
+    if batches and not settled and running != target:
+        batches[0] = replace(batches[0], canary=True)
+    canary_size = hosts_in(policy.serial[0], len(engines))
+    proving = batches and running != target and 0 < len(settled) <= canary_size
+    unproved = tuple(settled) if proving and all(state.host.role is Role.ENGINE for state in settled) else ()
     old = sorted({state.vhost for state in fleet.states if state.vhost} - {vhost})
     reason = why(running, target) if running != target else f"every host is on {target.id} already"
-    return RolloutPlan(mode, reason, target, vhost, tuple(old), first, apis, last)
+    return RolloutPlan(mode, reason, target, vhost, tuple(old), tuple(batches), running.id, unproved, rollback)
 
 
 def restart_plan(fleet: Fleet, release: Release, vhost: str) -> RolloutPlan:
     """Return the plan that restarts every host of a settled fleet on what it runs, for settings that changed."""
-    engines, apis = fleet.of(Role.ENGINE), fleet.of(Role.API)
-    return RolloutPlan(Mode.SAME_VHOST, "settings changed", release, vhost, (), engines, apis, ())
+    one_by_one = (Batch(role, (state,), 1) for role in (Role.ENGINE, Role.API) for state in fleet.of(role))
+    return RolloutPlan(Mode.SAME_VHOST, "settings changed", release, vhost, (), tuple(one_by_one), release.id)
+
+
+def _split(pending: tuple[HostState, ...], keep: int) -> tuple[tuple[HostState, ...], tuple[HostState, ...]]:
+    return pending[: len(pending) - keep], pending[len(pending) - keep :]
+
+
+def _batches(role: Role, pending: tuple[HostState, ...], total: int, done: int, policy: Policy) -> Iterator[Batch]:
+    """Cut `pending` into batches of policy.serial; the sizes that `done` hosts used up are not used again."""
+    width = hosts_in(policy.max_unavailable, total)
+    left = list(pending)
+    for share in chain(policy.serial, repeat(policy.serial[-1])):
+        size = hosts_in(share, total)
+        if done:
+            size, done = max(0, size - done), max(0, done - size)
+        if not left:
+            return
+        if size:
+            yield Batch(role, tuple(left[:size]), width)
+            left = left[size:]
 
 
 def _target_vhost(fleet: Fleet, mode: Mode, target: Release) -> str:
     if mode is Mode.VHOST_CUTOVER:
-        return vhost_of(target)
+        there = {state.vhost for state in fleet.states if state.current == target.id and state.vhost}
+        return min(there, default=vhost_of(target))  # a release may have come to a vhost that an older one opened
     used = sorted({state.vhost for state in fleet.states if state.vhost})
     if len(used) != 1:
         raise FleetMixed(
@@ -104,6 +218,8 @@ def _target_vhost(fleet: Fleet, mode: Mode, target: Release) -> str:
     return used[0]
 
 
-def _pending(states: tuple[HostState, ...], target: Release, vhost: str) -> tuple[HostState, ...]:
+def _pending(states: tuple[HostState, ...], target: Release, vhost: str, order: Order) -> tuple[HostState, ...]:
+    """Return the hosts of one role that are not there yet: those that serve nobody first, then by name."""
     pending = [state for state in states if not (state.settled_on(target.id) and state.vhost == vhost)]
-    return tuple(sorted(pending, key=lambda state: (state.running != "", state.host.name)))
+    by_name = sorted(pending, key=lambda state: state.host.name, reverse=order is Order.REVERSE_SORTED)
+    return tuple(sorted(by_name, key=lambda state: state.running != ""))

@@ -4,21 +4,41 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.edges.clock import Clock
+from pipeline.edges.lock import Holder
+from pipeline.edges.runs import Run
 from pipeline.edges.wheelhouse import Built
 from pipeline.errors import PipelineError
 from pipeline.evidence import Record
 from pipeline.localcloud import CloudStatus
 from pipeline.smoke import SmokeReport
+from pipeline.status import HostStatus
 from pipeline.traffic import TrafficReport
 from pipeline.verify import VerifyReport
 
-__all__ = ["checks", "cloud", "history", "proof", "releases", "rungs", "save", "table", "traffic", "write"]
+__all__ = [
+    "checks",
+    "cloud",
+    "history",
+    "hosts",
+    "lock",
+    "proof",
+    "releases",
+    "rungs",
+    "save",
+    "save_hosts",
+    "table",
+    "timing",
+    "traffic",
+    "write",
+]
 
 _COLOUR = {"passed": "green", "failed": "red", "error": "red", "skipped": "yellow"}
 
@@ -121,6 +141,44 @@ def cloud(found: CloudStatus, console: Console) -> None:
     table("Services", ("service", "pid", "healthy", "url"), services, console)
     hosts = [(one.name, one.address, str(one.pid or ""), one.state) for one in found.hosts]
     table("Hosts", ("host", "address", "pid", "state"), hosts, console)
+
+
+def hosts(found: Sequence[HostStatus], console: Console) -> None:
+    """Print every host of a region, a line each."""
+    rows = [
+        (one.host, one.role, ", ".join(one.on_disk), one.current, one.running, one.vhost, one.health, one.batch)
+        for one in found
+    ]
+    table("Hosts", ("host", "role", "on disk", "current", "running", "vhost", "health", "batch"), rows, console)
+
+
+def save_hosts(found: Sequence[HostStatus], path: Path) -> None:
+    """Write every host of a region as JSON. Raises PipelineError where the file cannot be written."""
+    write(path, json.dumps([asdict(one) for one in found], indent=2) + "\n")
+
+
+def lock(environment: str, holder: Holder | None, clock: Clock, console: Console) -> None:
+    """Print who holds an environment."""
+    if holder is None:
+        console.print(f"{environment}: nobody holds it", markup=False)
+        return
+    age = (clock.now() - holder.started).total_seconds()
+    row = (holder.owner, holder.operation, f"{age:.0f} s", holder.run_id, f"{holder.host}:{holder.pid}", holder.reason)
+    table(f"Lock of {environment}", ("owner", "operation", "since", "run", "where", "reason"), [row], console)
+
+
+def timing(runs: Sequence[Run], console: Console) -> None:
+    """Print where the time of each run's moves went, the latest last."""
+    rows = []
+    for run in runs:
+        summary = run.summary
+        if summary is None:
+            rows.append((run.id, "has not ended, or was killed", "", "", ""))
+            continue
+        spent = summary["timing"]
+        figures = (f"{spent['moves_s']:.1f} s", f"{spent['unavoidable_s']:.1f} s", f"{spent['overhead']:.1%}")
+        rows.append((run.id, f"exit {summary['exit_code']}", *figures))
+    table("Where rollouts spent their time", ("run", "ended", "moves", "unavoidable", "overhead"), rows, console)
 
 
 def releases(found: Sequence[Built], console: Console) -> None:

@@ -7,39 +7,66 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from pipeline import commands
 from pipeline.edges.broker import Queue
+from pipeline.edges.ssh import Result
 from pipeline.environment import Role
-from pipeline.errors import CommandFailed, FailedAndReverted, FleetMixed, Inconclusive, PipelineError
+from pipeline.errors import FleetMixed, HostUnreachable, Inconclusive, PipelineError
 from pipeline.fleet import Fleet, HostState
-from pipeline.health import api_answers, engine_is_up, live_engines, stays_healthy
+from pipeline.health import api_answers, engine_is_up, live_engines, stays_healthy, workers_of
 from pipeline.hostfiles import UNITS
+from pipeline.inventory import Host
+from pipeline.journal import Journal
+from pipeline.policy import Backup
 from pipeline.rollout import RolloutPlan
 from pipeline.site import Site
 
-__all__ = ["DrainProof", "Rollout", "purge_steps"]
+__all__ = ["Rollout", "purge_steps"]
+
+_CHOICE = (
+    "run the same command again to go on waiting (it drains on by itself), signal what a WaitCondition waits for, "
+    "or give a stack up: openstack stack cancel STACK"
+)
+_TELL = 10.0  # seconds between two lines about what a drain waits for
+_LOST = 2.0  # seconds until a lost host is asked again
+_BREATH = 0.2  # seconds between two looks at a unit that stops; each look takes up to two seconds on the host
+
+
+class Stranded:
+    """Messages that a draining engine took and will not work on; they go back to the broker, for other engines.
+
+    oslo.messaging stops reading before it waits for the work under way, and cancels no consumer: the broker goes on
+    delivering, one message for each (rabbit_qos_prefetch_count), and that comes back only when the engine ends. Work
+    under way that waits for such a message, as a nested stack's parent does, would keep the engine from ever ending.
+    """
+
+    def __init__(self, site: Site, host: Host) -> None:
+        self._site = site
+        self._host = host
+        self._seen: frozenset[str] = frozenset()
+
+    def give_back(self) -> int:
+        """Close the connections that held the same unacknowledged state at two looks in a row; return how many."""
+        now = self._site.broker.taken(self._host.address)
+        stranded, self._seen = now & self._seen, now
+        if stranded:
+            self._site.broker.close(stranded)
+            self._site.progress.say(f"{self._host.name}: {len(stranded)} messages it had taken went back for others")
+        return len(stranded)
 
 
 @dataclass(frozen=True, slots=True)
-class DrainProof:
-    """What was seen when an engine stopped: its workers' rows gone, nothing held, and the seconds it took."""
-
-    host: str
-    engines: tuple[str, ...]
-    seconds: float
-
-
-@dataclass(slots=True)
 class Rollout:
-    """Brings one region to `plan.target`; `moved` hosts of it are there already, by this run or an earlier one."""
+    """Brings the hosts of one region to `plan.target`, each by steps that are safe to take again."""
 
     site: Site
     plan: RolloutPlan
-    moved: int = 0
+    journal: Journal
 
     def prepare_database(self, backup_name: str) -> str:
-        """Check, purge, back up, then migrate the schema once with the new code; return the backup's path.
+        """Check, purge, back up, then migrate the schema once with the new code; return the backup's path or "".
 
         Source: Heat's upgrades guide: backup first; db_sync with the new code, from one host.
         """
@@ -50,8 +77,10 @@ class Rollout:
         for days in purge_steps(site.database.oldest_deleted_days()):
             site.progress.say(f"purging what was deleted more than {days} days ago")
             site.remote.run(host, commands.purge_deleted(release.id, days), timeout=deadline)
-        path = site.database.backup(backup_name, timeout=deadline)
-        site.progress.say(f"backup: {path} on {site.region.inventory.one(Role.DATABASE).name}")
+        path = ""
+        if site.environment.policies.database.backup is Backup.REQUIRED:
+            path = site.database.backup(backup_name, timeout=deadline)
+            site.progress.say(f"backup: {path} on {site.region.inventory.one(Role.DATABASE).name}")
         if site.database.alembic_head() != release.alembic_head:
             site.remote.run(host, commands.db_sync(release.id), timeout=deadline)
             site.progress.say(f"schema is at {site.database.alembic_head()}")
@@ -66,31 +95,66 @@ class Rollout:
                 hint="remove message-ttl from them, then run the same command again",
             )
 
-    def move_engine(self, state: HostState) -> None:
-        """Drain an engine, switch it to the new release, start it, and wait until it is healthy."""
-        if state.running:
-            proof = self._drain(state)
-            self.site.progress.say(f"{proof.host}: {len(proof.engines)} workers drained in {proof.seconds:.1f} s")
-        before = live_engines(self.site, state.host)
-        self._move(state, lambda: engine_is_up(self.site, state.host, before))
+    def move(self, state: HostState) -> None:
+        """Bring one host to the plan's target by the road of its role; raises what kept it from getting there."""
+        self._go(state, self.plan.target.id)
+        self.site.progress.say(f"{state.host.name}: healthy on {self.plan.target.id}")
 
-    def move_api(self, state: HostState) -> None:
+    def revert(self, state: HostState, *, failed: bool) -> str:
+        """Put a host that was moved back on the release it came from, by the same road, and return that release.
+
+        One that `failed` has no drain to prove. Raises FleetMixed where there is no release to go back to.
+        """
+        source = state.current if state.current not in ("", self.plan.target.id) else self.plan.source
+        if source not in state.installed or source == self.plan.target.id:
+            raise FleetMixed(f"{state.host.name} has no other release to go back to")
+        self._go(state, source, prove=not failed)
+        self.site.progress.say(f"{state.host.name}: back on {source}")
+        return source
+
+    def is_healthy(self, state: HostState) -> Callable[[], bool]:
+        """Return the question whether a host that moved is healthy on the plan's target now."""
+        if state.host.role is Role.ENGINE:
+            return partial(engine_is_up, self.site, state.host, frozenset())
+        return partial(api_answers, self.site, state.host, frozenset({self.plan.target.id}))
+
+    def _go(self, state: HostState, release_id: str, *, prove: bool = True) -> None:
+        if state.host.role is Role.ENGINE:
+            self._go_engine(state, release_id, prove=prove)
+        else:
+            self._go_api(state, release_id)
+
+    def _go_engine(self, state: HostState, release_id: str, *, prove: bool) -> None:
+        """Drain an engine, switch it, start it, and wait until it is healthy."""
+        host = state.host
+        self._drain(state, prove=prove)
+        before = live_engines(self.site, host)
+        self._start(host, release_id)
+        with self.journal.step("healthy", host.name):
+            stays_healthy(self.site, host, lambda: engine_is_up(self.site, host, before))
+
+    def _go_api(self, state: HostState, release_id: str) -> None:
         """Take an API host out of the load balancer, switch both its APIs, prove them, and let it back in."""
-        host, policy = state.host, self.site.environment.policy
-        self.site.balancer.drain(host.name, timeout=policy.drain.timeout)
+        host, policy = state.host, self.site.environment.policies
+        with self.journal.step("drain", host.name):
+            self.site.balancer.drain(host.name, timeout=policy.drain.timeout)
         # Always: a host with one API down counts as not running, and its other API would stay on the old release.
-        self.site.remote.run(host, commands.stop(UNITS[Role.API]), timeout=self._stop_timeout)
-        revisions = frozenset({self.plan.target.id, state.current})
-        self._move(state, lambda: api_answers(self.site, host, revisions))
-        self.site.balancer.admit(host.name, timeout=policy.health.healthy_deadline)
-        self.site.progress.say(f"{host.name}: in rotation again on {self.plan.target.id}")
+        with self.journal.step("stop", host.name):
+            self._stop(host, lambda: "")
+        self._start(host, release_id)
+        with self.journal.step("healthy", host.name):
+            revisions = frozenset({self.plan.target.id, self.plan.source, state.current, release_id})
+            stays_healthy(self.site, host, lambda: api_answers(self.site, host, revisions))
+        with self.journal.step("admit", host.name):
+            self.site.balancer.admit(host.name, timeout=policy.health.healthy_deadline)
+        self.site.progress.say(f"{host.name}: in rotation again on {release_id}")
 
     def admit_stranded(self, fleet: Fleet) -> None:
         """Let APIs back into rotation that are settled but drained: a run was killed before it could."""
-        policy, balancer = self.site.environment.policy.health, self.site.balancer
+        policy, balancer = self.site.environment.policies.health, self.site.balancer
         drained = {server.name for server in balancer.servers() if server.status.startswith("DRAIN")}
         for state in fleet.of(Role.API):
-            if state.host.name in drained and state not in self.plan.apis and state.running:
+            if state.host.name in drained and state not in self.plan.moves and state.running:
                 balancer.admit(state.host.name, timeout=policy.healthy_deadline)
                 self.site.progress.say(f"{state.host.name}: was left out of rotation, and is in it again")
 
@@ -100,8 +164,8 @@ class Rollout:
         Raises Inconclusive at the drain's deadline, saying what is still held. Empty queues alone prove nothing,
         because messages are acknowledged before they are worked on.
         """
-        policy = self.site.environment.policy.drain
-        old = [engine for state in self.plan.engines_last for engine in live_engines(self.site, state.host)]
+        policy = self.site.environment.policies.drain
+        old = [engine for state in self.plan.waits_for_idle for engine in workers_of(self.site, state.host).running]
         quiet, last = 0, ""
         deadline = self.site.clock.monotonic() + policy.timeout
         while True:
@@ -113,12 +177,10 @@ class Rollout:
                 self.site.progress.say(said)
                 last = said
             if quiet >= policy.idle_polls:
+                self.journal.note("idle", vhosts=list(self.plan.old_vhosts), polls=quiet)
                 return
             if self.site.clock.monotonic() > deadline:
-                raise Inconclusive(
-                    f"{said} after {policy.timeout:.0f} s",
-                    hint="a WaitCondition may hold it: wait, or raise policy.drain.timeout, then run again",
-                )
+                raise Inconclusive(f"{said} after {policy.timeout:.0f} s{self._named(old)}", hint=_CHOICE)
             self.site.clock.sleep(policy.poll)
 
     def tidy(self, fleet: Fleet, keep: str) -> None:
@@ -132,7 +194,7 @@ class Rollout:
             if vhost.startswith("heat-") and vhost != self.plan.vhost:
                 site.broker.delete_vhost(vhost)
                 site.progress.say(f"vhost {vhost} removed")
-        for state in fleet.states if self.plan.moves else ():
+        for state in fleet.states if self.plan.moves and not self.plan.rollback else ():
             for old in set(state.installed) - {target.id, keep}:
                 site.remote.run(state.host, commands.remove_release(old))
                 site.progress.say(f"{state.host.name}: release {old} removed")
@@ -140,59 +202,93 @@ class Rollout:
     def _work(self, vhost: str) -> tuple[Queue, ...]:
         return tuple(queue for queue in self.site.broker.queues(vhost) if queue.of_engines)
 
-    @property
-    def _stop_timeout(self) -> float:
-        return self.site.environment.heat.graceful_shutdown_timeout + 60
+    def _drain(self, state: HostState, *, prove: bool) -> None:
+        """Stop an engine by TERM and prove that it ended gracefully: its rows are gone, and it holds nothing.
 
-    def _drain(self, state: HostState) -> DrainProof:
-        """Stop an engine by TERM and prove that it ended gracefully: its rows are gone, and it holds nothing."""
-        clock, host = self.site.clock, state.host
-        engines = sorted(live_engines(self.site, host))
-        flying = self.site.database.in_flight(engines)
-        self.site.progress.say(f"{host.name}: draining, {flying.resources} resources in its hands")
-        started = clock.monotonic()
-        result = self.site.remote.run(host, commands.stop(UNITS[Role.ENGINE]), timeout=self._stop_timeout)
-        seconds = clock.monotonic() - started
-        left = set(engines) & live_engines(self.site, host)
-        held = self.site.database.in_flight(engines)
-        if left or not held.idle:
+        Raises Inconclusive at the drain's deadline, saying what it still holds, FleetMixed where the proof fails.
+        """
+        site, host = self.site, state.host
+        workers = workers_of(site, host)
+        serving = bool(state.running or state.draining)
+        running = workers.running if serving else ()
+        self._tell_killed(host.name, workers.killed if serving else (*workers.killed, *workers.running))
+        started = site.clock.monotonic()
+        with self.journal.step("drain", host.name):
+            flying = site.database.in_flight(running)
+            if running:
+                site.progress.say(f"{host.name}: draining, {flying.resources} resources in its hands")
+            result = self._stop(host, lambda: self._named(running), stranded=Stranded(site, host))
+        seconds = site.clock.monotonic() - started
+        left = set(running) & live_engines(site, host)
+        held = site.database.in_flight(running)
+        if prove and (left or not held.idle):
             raise FleetMixed(
-                f"{host.name} did not drain: systemd says {result.stdout.strip()}, {len(left)} of its workers' rows "
-                f"are still there, and it holds {held.resources} resources and {held.locks} stacks",
+                f"{host.name} did not drain: systemd says {result}, {len(left)} of its workers' rows "
+                f"are still there, and it holds {held.resources} resources and {held.locks} stacks"
+                f"{self._named(running)}",
                 hint=f"look at the journal of heat-engine on {host.name}, then run the same command again",
             )
-        return DrainProof(host.name, tuple(engines), seconds)
+        self.journal.note(
+            "drained", host=host.name, engines=list(running), held=held.resources, seconds=round(seconds, 3)
+        )
+        if running:
+            site.progress.say(f"{host.name}: {len(running)} workers drained in {seconds:.1f} s")
 
-    def _move(self, state: HostState, healthy: Callable[[], bool]) -> None:
-        """Switch a stopped host and wait until it is healthy; put it back on its old release if it never is."""
-        script = f"{commands.switch(self.plan.target.id)}\n{commands.start(UNITS[state.host.role])}"
-        try:
-            self.site.remote.run(state.host, script, timeout=self.site.environment.deadlines.step)
-            stays_healthy(self.site, state.host, healthy)
-        except (Inconclusive, CommandFailed) as error:
-            raise self._given_up(state, error) from error
-        self.moved += 1
-        self.site.progress.say(f"{state.host.name}: healthy on {self.plan.target.id}")
+    def _tell_killed(self, name: str, killed: tuple[str, ...]) -> None:
+        """Say what workers that were killed leave unfinished: nobody rescues it, and no rollout can."""
+        if killed and (lost := self.site.database.held(killed)):
+            named = [str(one) for one in lost]
+            self.journal.note("lost", host=name, engines=list(killed), held=named)
+            self.site.progress.say(
+                f"{name}: {len(killed)} workers were killed before, and nobody finishes {'; '.join(named)}: "
+                "openstack stack update --existing STACK takes it up"
+            )
 
-    def _given_up(self, state: HostState, error: PipelineError) -> PipelineError:
-        """Put a host that never got healthy back on its old release, if it has one; return the error to raise."""
-        name, target = state.host.name, self.plan.target.id
-        said = f"{name} did not get healthy on {target} ({error.message})"
-        hint = f"read the journal of {name}: inv local.ssh {name}"
-        if state.current in ("", target):
-            return FleetMixed(f"{said}; it has no other release to go back to", hint=hint)
-        self._revert(state)
-        failure = FleetMixed if self.moved else FailedAndReverted
-        return failure(f"{said}; it is back on {state.current}", hint=hint)
+    def _named(self, engines: tuple[str, ...] | list[str]) -> str:
+        """Return ": RESOURCE of stack STACK …" for what `engines` hold, "" where that is nothing."""
+        held = self.site.database.held(engines) if engines else ()
+        return f": {'; '.join(str(one) for one in held)}" if held else ""
 
-    def _revert(self, state: HostState) -> None:
-        """Put a host back on the release it came from, and an API back into rotation."""
-        units = UNITS[state.host.role]
-        script = f"systemctl stop {' '.join(units)}\n{commands.switch(state.current)}\n{commands.start(units)}"
-        self.site.remote.run(state.host, script, timeout=self._stop_timeout)
-        if state.host.role is Role.API:
-            deadline = self.site.environment.policy.health.healthy_deadline
-            self.site.balancer.admit(state.host.name, timeout=deadline)
+    def _stop(self, host: Host, waiting: Callable[[], str], stranded: Stranded | None = None) -> str:
+        """Tell a host's units to stop and wait for their end; return systemd's Result.
+
+        `waiting` tells what is waited for. systemd drains on whatever becomes of the connection or of this run.
+        Raises Inconclusive at the drain's deadline.
+        """
+        clock, timeout = self.site.clock, self.site.environment.policies.drain.timeout
+        deadline, told = clock.monotonic() + timeout, 0.0
+        while (said := self._insist(host, commands.stop(UNITS[host.role])).stdout.strip()) == commands.DRAINING:
+            now = clock.monotonic()
+            if stranded is not None and (returned := stranded.give_back()):
+                self.journal.note("given back", host=host.name, connections=returned)
+            if now >= deadline:
+                raise Inconclusive(f"{host.name} still drains after {timeout:.0f} s{waiting()}", hint=_CHOICE)
+            if now - told >= _TELL and (named := waiting()):
+                self.site.progress.say(f"{host.name}: still finishes{named.removeprefix(':')}")
+                told = now
+            clock.sleep(_BREATH)
+        return said
+
+    def _start(self, host: Host, release_id: str) -> None:
+        with self.journal.step("start", host.name):
+            script = f"{commands.switch(release_id)}\n{commands.start(UNITS[host.role])}"
+            self._insist(host, script, timeout=self.site.environment.deadlines.step)
+
+    def _insist(self, host: Host, script: str, *, timeout: float = 60) -> Result:
+        """Run a script that is safe to run again; where the host is lost meanwhile, run it again once it answers.
+
+        Raises HostUnreachable after policies.health.healthy_deadline.
+        """
+        clock = self.site.clock
+        deadline = clock.monotonic() + self.site.environment.policies.health.healthy_deadline
+        while True:
+            try:
+                return self.site.remote.run(host, script, timeout=timeout)
+            except HostUnreachable as error:
+                if clock.monotonic() >= deadline:
+                    raise
+                self.site.progress.say(f"{error.message}: trying again")
+                clock.sleep(_LOST)
 
 
 def purge_steps(oldest_days: int) -> tuple[int, ...]:

@@ -2,39 +2,72 @@
 
 from __future__ import annotations
 
+import os
+import socket
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
+from typing import Any
 
-from pipeline import commands, environment, evidence
+from pipeline import environment, evidence
 from pipeline.access import cloud_of, identity_url, is_deployed, open_site
-from pipeline.deploy import Change, Launcher, launch_all
+from pipeline.deploy import Change as StackChange
+from pipeline.deploy import Launcher, launch_all
 from pipeline.edges.clock import Clock
 from pipeline.edges.heat import Event, Heat, connect
 from pipeline.edges.hosts import observe
+from pipeline.edges.lock import Holder, Lease, Locks, ToozLocks
+from pipeline.edges.runs import Request, Run, Runs
 from pipeline.edges.ssh import generate_key
-from pipeline.edges.store import Store
+from pipeline.edges.store import Store, who
 from pipeline.edges.wheelhouse import Built, Wheelhouse
 from pipeline.environment import Environment, Role
-from pipeline.errors import ConfigurationInvalid, VerificationFailed
+from pipeline.errors import ConfigurationInvalid, FleetMixed, Inconclusive, PipelineError, VerificationFailed
 from pipeline.evidence import Operation
-from pipeline.fleet import Fleet
+from pipeline.fleet import Fleet, HostState
+from pipeline.journal import Journal
 from pipeline.junit import OUTCOMES
 from pipeline.progress import Progress
 from pipeline.provision import bring_up, configure_release, configure_services, install_release
 from pipeline.recorder import Outcome, recorded
 from pipeline.release import Release
 from pipeline.render import RenderedStack, render
-from pipeline.rollout import RolloutPlan, plan_rollout, running_release, vhost_of
+from pipeline.rolling import Change, manifest, manifests, plan_rollback, plan_upgrade, roll_out, tell
+from pipeline.rollout import Batch, RolloutPlan, plan_rollout, running_release, vhost_of
 from pipeline.site import Site
 from pipeline.smoke import RungResult, SmokeReport, climb
+from pipeline.spans import overhead
+from pipeline.status import HostStatus, region_status
 from pipeline.traffic import Traffic, TrafficReport
-from pipeline.upgrade import Rollout
 from pipeline.verify import VerifyReport, verify
 from pipeline.workspace import Workspace
 
-__all__ = ["Pipeline"]
+__all__ = ["Changing", "Pipeline"]
+
+
+@dataclass(frozen=True, slots=True)
+class Changing:
+    """A run that changes an environment: its own log, and the lock it holds."""
+
+    operation: Operation
+    environment: str
+    log: Run
+    lease: Lease
+    runs: Runs
+
+    def gate(self) -> None:
+        """Let the run go on to another host. Raises LockLost, Inconclusive for a pause, FleetMixed for an abort."""
+        self.lease.confirm()
+        if (asked := self.runs.asked(self.environment)) is None:
+            return
+        request, by = asked
+        again = "type the same command again to go on"
+        if request == "pause":
+            raise Inconclusive(f"paused by {by}", hint=f"{again}, or inv rollback {self.environment}")
+        raise FleetMixed(f"aborted by {by}", hint=f"inv rollback {self.environment}, or {again}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +86,17 @@ class Pipeline:
     def wheelhouse(self) -> Wheelhouse:
         """The releases built so far."""
         return Wheelhouse(self.workspace.cache, uv=self.workspace.uv)
+
+    @property
+    def runs(self) -> Runs:
+        """What runs left, and what is asked of one under way."""
+        return Runs(self.workspace.runs, self.clock)
+
+    def locks(self, name: str) -> Locks:
+        """The lock that keeps two runs from changing environment `name` at once."""
+        settings = self.environment(name).lock
+        url = settings.url or f"file://{self.workspace.locks}"
+        return ToozLocks(url, self.clock, lease=round(settings.lease), tell=self.progress.say)
 
     @property
     def store(self) -> Store:
@@ -74,7 +118,7 @@ class Pipeline:
             self.wheelhouse.check(built)
         return built
 
-    def deploy(self, name: str, reference: str) -> bool:
+    def deploy(self, name: str, reference: str, *, lock_wait: float = 0) -> bool:
         """Launch the stacks of an environment and bring its hosts up on a release; return whether anything changed.
 
         Refuses (ConfigurationInvalid) a region that runs another release: that is an upgrade.
@@ -83,9 +127,12 @@ class Pipeline:
         cloud = cloud_of(self.workspace, target)
         built = self.build(reference)  # first: a release that does not exist must not leave half a region
         _refuse_other_release(name, self.releases_on(name), built.release)
-        with self._recorded("deploy", name, built.release) as outcome:
+        with (
+            self._changing("deploy", name, lock_wait) as run,
+            self._recorded("deploy", name, built.release) as outcome,
+        ):
             changed = self._launch(target, cloud)
-            installed = self._bring_up(target, built, outcome)
+            installed = self._bring_up(target, built, outcome, Journal(self.clock, run.log))
         return changed or installed
 
     def releases_on(self, name: str) -> frozenset[str]:
@@ -99,7 +146,7 @@ class Pipeline:
         with self.site(name) as site:
             return observe(site.region.inventory, site.remote).releases
 
-    def _bring_up(self, target: Environment, built: Built, outcome: Outcome) -> bool:
+    def _bring_up(self, target: Environment, built: Built, outcome: Outcome, journal: Journal) -> bool:
         """Install a release on the hosts of a launched region and start it; return whether anything changed."""
         name = target.name
         with self.site(name) as site:
@@ -111,37 +158,99 @@ class Pipeline:
                 written = (*services.result(), *configure_release(site, built.release, vhost))
             with self.progress.stage("start"):
                 site.broker.create_vhost(vhost)
-                started = bring_up(site, observe(site.region.inventory, site.remote), built.release)
+                started = bring_up(site, observe(site.region.inventory, site.remote), built.release, journal)
             outcome.counts.update(hosts=len(site.region.inventory.hosts), files_written=len(written))
         return bool(installed or written or started)
 
-    def upgrade(self, name: str, reference: str) -> tuple[TrafficReport, RolloutPlan]:
-        """Bring a region to a release, host by host, under the canary's traffic; what is left to do is derived.
+    def upgrade(
+        self, name: str, reference: str, *, promoted: bool = False, lock_wait: float = 0
+    ) -> tuple[TrafficReport, RolloutPlan]:
+        """Bring a region to a release, batch by batch, under the canary's traffic; what is left to do is derived.
 
-        Raises VerificationFailed where the rollout ended well but the canary lost a stack or a request.
+        `promoted` vouches for a canary that moved before. Raises VerificationFailed where the rollout ended well but
+        customers of the canary lost a stack or a request, and what pipeline.rolling.roll_out raises.
         """
-        target = self.environment(name)
-        cloud_of(self.workspace, target)  # a cloud that is not there is told before minutes go into a build
+        cloud_of(self.workspace, self.environment(name))  # a cloud that is not there is told before a build
         built = self.build(reference)
-        with self._recorded("upgrade", name, built.release) as outcome, self.site(name) as site:
+        with self._changing("upgrade", name, lock_wait) as run, self.site(name) as site:
+            return self._roll(site, plan_upgrade(site, built.release), built, run, promoted=promoted)
+
+    def rollback(
+        self, name: str, reference: str | None = None, *, lock_wait: float = 0
+    ) -> tuple[TrafficReport, RolloutPlan]:
+        """Bring a region back to the release before (or to `reference`) by the same careful road; the schema stays."""
+        cloud_of(self.workspace, self.environment(name))
+        built = self.build(reference) if reference else None
+        with self._changing("rollback", name, lock_wait) as run, self.site(name) as site:
+            change = plan_rollback(site, built.release if built else None)
+            return self._roll(site, change, built, run, promoted=True)
+
+    def promote_canary(self, name: str) -> tuple[TrafficReport, RolloutPlan]:
+        """Vouch for the canary of a paused upgrade, and go on with it to the release that the canary is on."""
+        with self.site(name) as site:
+            found = manifests(site, observe(site.region.inventory, site.remote))
             fleet = observe(site.region.inventory, site.remote)
-            running = _manifest(site, fleet, running_release(fleet, built.release.id))
-            plan = plan_rollout(fleet, running, built.release)
-            self._tell(plan)
-            with Traffic(
-                partial(_customer, site, self.workspace), target.traffic, self.clock, prefix="canary"
-            ) as traffic:
-                self.clock.sleep(target.traffic.before)
-                self._roll_out(site, fleet, plan, built, running)
-                self.clock.sleep(target.traffic.after)
+        on = [release for release in found if release.id in fleet.releases]
+        if len(on) != 2:
+            raise ConfigurationInvalid(f"{name} has no canary: its hosts are on one release", hint=f"inv status {name}")
+        return self.upgrade(name, max(on, key=lambda release: release.heat).id, promoted=True)
+
+    def status(self, name: str) -> tuple[HostStatus, ...]:
+        """Return every host of a region as it is now, and what batch it waits for where a rollout is not finished."""
+        with self.site(name) as site:
+
+            def left(states: tuple[HostState, ...]) -> tuple[Batch, ...]:
+                fleet = Fleet(states)
+                if len(fleet.releases) < 2:
+                    return ()
+                on = [release for release in manifests(site, fleet) if release.id in fleet.releases]
+                old, new = sorted(on, key=lambda release: release.heat)[-2:]
+                return plan_rollout(fleet, old, new, site.environment.policies).batches
+
+            return region_status(site, left)
+
+    def hold(self, name: str, reason: str) -> None:
+        """Hold an environment for a person, until they give it back. Raises LockHeld where another has it."""
+        now = self.clock.now()
+        run_id = f"{now:%Y%m%dT%H%M%SZ}-hold"
+        self.locks(name).hold(name, Holder(who(), "hold", run_id, socket.gethostname(), os.getpid(), now, reason))
+
+    def ask_run(self, name: str, request: Request) -> Holder:
+        """Ask the run under way to pause or to abort before it begins with another host; return whose run it is.
+
+        Raises ConfigurationInvalid where none is under way.
+        """
+        holder = self.locks(name).status(name)
+        if holder is None:
+            raise ConfigurationInvalid(f"no run is under way in {name}", hint=f"inv status {name}")
+        self.runs.ask(name, request, who())
+        return holder
+
+    def _roll(
+        self, site: Site, change: Change, built: Built | None, run: Changing, *, promoted: bool
+    ) -> tuple[TrafficReport, RolloutPlan]:
+        """Roll a planned change out under traffic, and keep all of it in the run's record."""
+        plan, settings = change.plan, site.environment.traffic
+        run.log.save("plan", plan.to_json())
+        tell(site, change)
+        with self._recorded(run.operation, site.environment.name, plan.target) as outcome:
+            journal = Journal(self.clock, run.log)
+            with Traffic(partial(_customer, site, self.workspace), settings, self.clock, prefix="canary") as traffic:
+                try:
+                    self.clock.sleep(settings.before)
+                    roll_out(site, change, built, journal, gate=run.gate, promoted=promoted)
+                    self.clock.sleep(settings.after)
+                finally:
+                    outcome.counts.update(traffic.report().counts())
             report = traffic.report()
             outcome.counts.update(report.counts())
+            run.log.save("counts", report.to_json())
             for failure in report.failures:
                 self.progress.say(f"customers noticed: {failure}")
             if not report.ok:
                 raise VerificationFailed(
                     f"the rollout ended, but customers noticed: {'; '.join(report.failures[:3])}",
-                    hint=f"inv local.logs, and the journals of {name}'s hosts",
+                    hint=f"inv history {site.environment.name}, and the journals of its hosts",
                 )
         return report, plan
 
@@ -197,16 +306,13 @@ class Pipeline:
         return plan
 
     def plan(self, name: str, reference: str) -> RolloutPlan:
-        """Return what an upgrade would do, having touched nothing."""
-        target = self.environment(name)
-        cloud_of(self.workspace, target)
+        """Return what an upgrade would do, having told it and touched nothing."""
+        cloud_of(self.workspace, self.environment(name))
         built = self.wheelhouse.ensure(reference, report=self.progress.say)
         with self.site(name) as site:
-            fleet = observe(site.region.inventory, site.remote)
-            running = _manifest(site, fleet, running_release(fleet, built.release.id))
-            plan = plan_rollout(fleet, running, built.release)
-        self._tell(plan)
-        return plan
+            change = plan_upgrade(site, built.release)
+            tell(site, change)
+        return change.plan
 
     def require_green(self, name: str) -> tuple[VerifyReport, SmokeReport]:
         """Verify and smoke a region. Raises VerificationFailed where a check or a rung failed."""
@@ -234,45 +340,33 @@ class Pipeline:
             launched = launch_all(stacks, Launcher(cloud, self.clock, target.deadlines.stack, heard), given)
             for stack in launched.values():
                 self.progress.say(f"{stack.name}: {stack.change}")
-        return any(stack.change is not Change.UNCHANGED for stack in launched.values())
-
-    def _roll_out(self, site: Site, fleet: Fleet, plan: RolloutPlan, built: Built, running: Release) -> None:
-        stage, rollout = self.progress.stage, Rollout(site, plan, moved=len(fleet.states) - len(plan.moves))
-        with stage("install"):
-            install_release(site, fleet, built)
-            configure_release(site, plan.target, plan.vhost)
-        if plan.moves:
-            with stage("database"):
-                rollout.prepare_database(f"{running.id}-to-{plan.target.id}")
-            with stage("vhost"):
-                rollout.open_vhost()
-        rollout.admit_stranded(fleet)
-        for state in plan.engines_first:
-            with stage(f"move {state.host.name}"):
-                rollout.move_engine(state)
-        for state in plan.apis:
-            with stage(f"move {state.host.name}"):
-                rollout.move_api(state)
-        if plan.engines_last:
-            with stage("old vhost idle"):
-                rollout.await_idle()
-        for state in plan.engines_last:
-            with stage(f"move {state.host.name}"):
-                rollout.move_engine(state)
-        with stage("tidy"):
-            rollout.tidy(fleet, keep=running.id)
-
-    def _tell(self, plan: RolloutPlan) -> None:
-        for line in plan.describe():
-            self.progress.say(line)
+        return any(stack.change is not StackChange.UNCHANGED for stack in launched.values())
 
     def _tell_rung(self, rung: RungResult) -> None:
         self.progress.say(f"{rung.outcome}: {rung.name}: {rung.detail}")
 
     def _running(self, site: Site) -> tuple[Release, str]:
         fleet = observe(site.region.inventory, site.remote)
-        release = _manifest(site, fleet, running_release(fleet, ""))
+        release = manifest(site, fleet, running_release(fleet, ""))
         return release, next(iter(fleet.vhosts(Role.ENGINE)), vhost_of(release))
+
+    @contextmanager
+    def _changing(self, operation: Operation, name: str, lock_wait: float) -> Iterator[Changing]:
+        """Hold the environment's lock, and keep what is said and done in a directory of the run's own."""
+        log = self.runs.begin(name, operation)
+        started = self.clock.now()
+        holder = Holder(who(), operation, log.id, socket.gethostname(), os.getpid(), started)
+        with self.locks(name).held(name, holder, wait=lock_wait) as lease, self.runs.heeding(name):
+            run = Changing(operation, name, log, lease, self.runs)
+            ended: BaseException | None = None
+            try:
+                with self.progress.heard(log.event):
+                    yield run
+            except BaseException as error:
+                ended = error
+                raise
+            finally:
+                log.save("summary", _summary(log, name, operation, started, self.clock.now(), ended))
 
     def _recorded(self, operation: Operation, name: str, release: Release) -> AbstractContextManager[Outcome]:
         return recorded(self.store, self.clock, operation, name, release)
@@ -287,12 +381,27 @@ def _refuse_other_release(name: str, running: frozenset[str], release: Release) 
         )
 
 
-def _manifest(site: Site, fleet: Fleet, release_id: str) -> Release:
-    """Return a release as a host that has it describes it: the controller may never have built it."""
-    for state in fleet.states:
-        if release_id in state.installed:
-            return Release.from_json(site.remote.run(state.host, commands.manifest(release_id)).stdout)
-    raise ConfigurationInvalid(f"no host has release {release_id} on disk", hint="inv release.list")
+def _summary(
+    log: Run, name: str, operation: str, started: datetime, ended: datetime, error: BaseException | None
+) -> dict[str, Any]:
+    """Return what a run came to, as plain values."""
+    whole, needed = overhead(log.spans)
+    told = error.message if isinstance(error, PipelineError) else f"ended by {type(error).__name__}" if error else ""
+    return {
+        "run": log.id,
+        "environment": name,
+        "operation": operation,
+        "by": who(),
+        "started": started.isoformat(timespec="milliseconds"),
+        "ended": ended.isoformat(timespec="milliseconds"),
+        "exit_code": error.exit_code if isinstance(error, PipelineError) else 1 if error else 0,
+        "detail": told,
+        "timing": {
+            "moves_s": round(whole, 3),
+            "unavoidable_s": round(needed, 3),
+            "overhead": round((whole - needed) / needed, 4) if needed else 0.0,
+        },
+    }
 
 
 def _customer(site: Site, workspace: Workspace) -> Heat:

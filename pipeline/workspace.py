@@ -40,6 +40,16 @@ class Workspace:
         return self.state / "records"
 
     @property
+    def runs(self) -> Path:
+        """Directory of what runs leave: plan, events, journal, summary."""
+        return self.state / "runs"
+
+    @property
+    def locks(self) -> Path:
+        """Directory of the locks of environments whose lock is this machine's."""
+        return self.state / "locks"
+
+    @property
     def cache(self) -> Path:
         """Directory of caches: $XDG_CACHE_HOME/heat-deploys-heat."""
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"

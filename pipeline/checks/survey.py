@@ -21,7 +21,9 @@ from pipeline.edges.testinfra_backend import connected
 from pipeline.environment import Role
 from pipeline.errors import PipelineError
 from pipeline.hostfiles import CURRENT, UNITS
+from pipeline.installation import RELEASES
 from pipeline.inventory import Host
+from pipeline.release import Release
 from pipeline.site import Site
 
 __all__ = ["ApiAnswers", "BrokerFacts", "Survey", "broker_facts", "revisions"]
@@ -101,6 +103,10 @@ class Survey:
         """Return what `host` answered, asked often enough to reach every engine's worker."""
         return self._ask(f"api {host.name}", partial(self._answers, host)).result()
 
+    def releases(self) -> tuple[Release, ...]:
+        """Return the releases on the first engine's disk, as their manifests describe them."""
+        return self._ask("releases", self._releases).result()
+
     def servers(self) -> tuple[Server, ...]:
         """Return the load balancer's servers."""
         return self._ask("servers", self._site.balancer.servers).result()
@@ -146,6 +152,12 @@ class Survey:
             "TIMESTAMPDIFF(SECOND, COALESCE(updated_at, created_at), UTC_TIMESTAMP()) <= 2 * report_interval"
         )
         return Counter(self._site.remote.run(host, f'mariadb -BN -e "{query}"', timeout=60).stdout.split())
+
+    def _releases(self) -> tuple[Release, ...]:
+        host = self._site.region.inventory.of(Role.ENGINE)[0]
+        script = f"for manifest in {RELEASES}/*/manifest.json; do cat \"$manifest\"; printf '\\0'; done"
+        texts = self._site.remote.run(host, script, timeout=60).stdout.split("\0")
+        return tuple(Release.from_json(text) for text in texts if text.strip())
 
     def _shared(self, host: Host) -> str:
         script = f"set -eu; cd {CURRENT}; {{ sed '/^#/d; /^host *=/d' etc/heat.conf; cat manifest.json; }} | sha256sum"

@@ -14,6 +14,7 @@ from pipeline.inventory import Host
 __all__ = ["Broker", "Queue"]
 
 USER = "heat"
+_CTL = ("rabbitmqctl", "-q", "--formatter", "json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +27,12 @@ class Queue:
 
     @property
     def of_engines(self) -> bool:
-        """Whether engines work from it: `engine`, `engine_worker` and their .host and .engine_id variants."""
-        return self.name.split(".")[0] in ("engine", "engine_worker")
+        """Whether engines work from it: `engine`, `engine_worker` and their .host and .engine_id variants.
+
+        One of a single host or worker that nobody consumes is an ended engine's: what is in it, nobody ever takes.
+        """
+        topic, _, one = self.name.partition(".")
+        return topic in ("engine", "engine_worker") and (not one or self.consumers > 0)
 
 
 class Broker:
@@ -77,11 +82,36 @@ case "$known" in *'"user":"guest"'*) rabbitmqctl -q delete_user guest ;; esac"""
         answer = json.loads(self._ctl("list_queues", "-p", vhost, "name", "messages_ready", "consumers"))
         return tuple(Queue(queue["name"], queue["messages_ready"], queue["consumers"]) for queue in answer)
 
+    def taken(self, address: str) -> frozenset[str]:
+        """Return the connections (pids of the broker) from `address` that have taken a message and not acknowledged it.
+
+        oslo.messaging acknowledges an RPC before it works on it, so this is short, unless nobody reads there any more.
+        """
+        # Printed as text, a pid can be given back to close_connection; in JSON it is the tool's own name for it.
+        script = f"""\
+set -eu
+answers=$(mktemp -d)
+trap 'rm -rf "$answers"' EXIT
+rabbitmqctl -q --no-table-headers list_channels connection messages_unacknowledged >"$answers/channels" &
+rabbitmqctl -q --no-table-headers list_connections pid peer_host >"$answers/connections"
+wait $!
+awk -v address={shlex.quote(address)} '
+    NR == FNR {{ if ($2 == address) theirs[$1]; next }}
+    $1 in theirs && $2 > 0 {{ print $1 }}
+' "$answers/connections" "$answers/channels\""""
+        return frozenset(self._remote.run(self._host, script, timeout=60).stdout.split())
+
+    def close(self, connections: frozenset[str]) -> None:
+        """Close connections: what they have taken and not acknowledged goes back to its queue, for others."""
+        closes = (shlex.join(["rabbitmqctl", "-q", "close_connection", pid, "drained"]) for pid in sorted(connections))
+        # One that has ended meanwhile is no error: its messages are back.
+        self._remote.run(self._host, "\n".join(f"{close} || true" for close in closes), timeout=60)
+
     def expiring(self, vhost: str) -> tuple[str, ...]:
         """Return the names of policies on `vhost` that let messages of engines expire."""
         answer = json.loads(self._ctl("list_policies", "-p", vhost))
         return tuple(policy["name"] for policy in answer if "message-ttl" in policy["definition"])
 
     def _ctl(self, *arguments: str) -> str:
-        command = shlex.join(["rabbitmqctl", "-q", "--formatter", "json", *arguments])
+        command = shlex.join([*_CTL, *arguments])
         return self._remote.run(self._host, command, timeout=60).stdout

@@ -13,7 +13,7 @@ from pipeline.edges.ssh import Remote
 from pipeline.errors import CommandFailed, PipelineError
 from pipeline.inventory import Host
 
-__all__ = ["BackupFailed", "Database", "EngineRow", "InFlight"]
+__all__ = ["BackupFailed", "Database", "EngineRow", "Held", "InFlight"]
 
 BACKUPS = "/var/backups/heat"
 
@@ -26,11 +26,27 @@ class BackupFailed(PipelineError):
 
 @dataclass(frozen=True, slots=True)
 class EngineRow:
-    """One row of Heat's table `service`: one worker of an engine since its last start."""
+    """One row of Heat's table `service`: one worker of an engine since its last start.
+
+    A graceful stop soft-deletes the row; a killed worker leaves it `live`.
+    """
 
     engine_id: str
     host: str
     live: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A resource in an engine's hands: its stack, what is done to it (CREATE_IN_PROGRESS), for how many seconds."""
+
+    stack: str
+    resource: str
+    status: str
+    seconds: int
+
+    def __str__(self) -> str:
+        return f"{self.resource} of stack {self.stack} ({self.status} for {self.seconds} s)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +101,17 @@ class Database:
             " (SELECT COUNT(*) FROM heat.stack WHERE status='IN_PROGRESS' AND deleted_at IS NULL)"
         )[0]
         return InFlight(*(int(count) for count in row))
+
+    def held(self, engine_ids: Sequence[str], *, most: int = 5) -> tuple[Held, ...]:
+        """Return the resources that the engines `engine_ids` hold, the oldest first, `most` of them at the most."""
+        ids = ", ".join(_quoted(engine_id) for engine_id in engine_ids) or "''"
+        rows = self._rows(
+            "SELECT stack.name, resource.name, CONCAT(resource.action, '_', resource.status),"  # noqa: S608 (UUIDs)
+            " TIMESTAMPDIFF(SECOND, COALESCE(resource.updated_at, resource.created_at), UTC_TIMESTAMP())"
+            " FROM heat.resource JOIN heat.stack ON resource.stack_id = stack.id"
+            f" WHERE resource.engine_id IN ({ids}) ORDER BY 4 DESC LIMIT {most:d}"
+        )
+        return tuple(Held(stack, resource, status, int(seconds)) for stack, resource, status, seconds in rows)
 
     def hosts_at_work(self, stack_id: str) -> frozenset[str]:
         """Return the hosts whose engines hold resources of a stack at this moment."""

@@ -23,15 +23,19 @@ from pipeline.stacks import Answer, Event, Resource, Service, Stack
 
 __all__ = ["Answer", "Event", "Heat", "HeatRefused", "Resource", "Service", "Stack", "connect", "session_of"]
 
+# An address, from its first slash: urllib3 quotes them without scheme and host. Then its query, without what closes it.
+_QUERY = re.compile(r"""(/[^\s?]*)\?\S*[^\s)\]>}"'.,:;]""")
+
 
 class HeatRefused(PipelineError):
     """Heat answered a request with an error, or did not answer.
 
-    `status` is the HTTP status, 0 for none; `timed_out` tells silence from a refused or broken connection.
+    `status` is the HTTP status, 0 for none; `timed_out` tells silence from a refused or broken connection. Whatever
+    `message` quotes, the queries of its URLs are left out: a presigned URL is a password.
     """
 
     def __init__(self, message: str, *, status: int = 0, timed_out: bool = False, hint: str = "") -> None:
-        super().__init__(message, hint=hint)
+        super().__init__(_QUERY.sub(r"\1", message), hint=hint)
         self.status = status
         self.timed_out = timed_out
 
@@ -226,7 +230,7 @@ def _translated(doing: str) -> Iterator[None]:
 
 
 def _address(text: str) -> str:
-    """Return the address in keystoneauth's message, without its query: a presigned URL is a password."""
+    """Return the address in keystoneauth's message, without its query."""
     found = re.search(r"https?://[^\s?]+", text)
     return found.group().rstrip(":") if found else "no address"
 

@@ -26,7 +26,7 @@ from pipeline.environment import Ssh
 from pipeline.errors import CommandFailed, ConfigurationInvalid, HostKeyRefused, HostUnreachable
 from pipeline.inventory import Host
 
-__all__ = ["Remote", "Result", "SshRemote", "fingerprint", "generate_key"]
+__all__ = ["Remote", "Result", "SshRemote", "failure", "fingerprint", "generate_key"]
 
 _CHUNK = 1 << 17
 _STALLED = 60  # seconds in which a copy must move on
@@ -80,13 +80,7 @@ class SshRemote:
         """Run a POSIX sh `script` on `host`; see Remote.run."""
         result = self._exec(host, script, timeout, "sudo -n sh -s" if root else "sh -s")
         if check and result.status != 0:
-            said = (result.stderr.strip() or result.stdout.strip()).splitlines()
-            raise CommandFailed(
-                f"{host.name}: status {result.status}: {' | '.join(said[-3:]) or 'it said nothing'}",
-                status=result.status,
-                stdout=result.stdout,
-                stderr=result.stderr,
-            )
+            raise failure(host, result)
         return result
 
     def put(self, host: Host, source: Path, target: str) -> None:
@@ -192,6 +186,17 @@ class SshRemote:
             transport = self._transports.pop(host.name, None)
         if transport is not None:
             transport.close()
+
+
+def failure(host: Host, result: Result) -> CommandFailed:
+    """Return the error that a command on `host` ended in: its status, and its last words."""
+    said = (result.stderr.strip() or result.stdout.strip()).splitlines()
+    return CommandFailed(
+        f"{host.name}: status {result.status}: {' | '.join(said[-3:]) or 'it said nothing'}",
+        status=result.status,
+        stdout=result.stdout,
+        stderr=result.stderr,
+    )
 
 
 def fingerprint(public_key: str) -> str:

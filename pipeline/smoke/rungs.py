@@ -168,13 +168,16 @@ def _endpoint_answers(ground: Ground, service_type: str, service: str) -> str:
 
 def _presigned_url(ground: Ground, identity: str) -> str:
     def look() -> str | None:
-        found = ground.heat.find(identity)
+        found = ground.heat.find(identity, outputs=False)
         if found and not found.in_progress:
             ground.settled(identity, "CREATE")  # says why it failed
             raise RungFailed(f"stack {found.name} is {found.status} before any signal", "someone else signalled")
-        # Until the handle is made, its reference is its name.
-        url = str(found.outputs.get("url") or "") if found else ""
-        return url if url.startswith("http") else None
+        # Outputs are not asked for before the handle is made: Heat would sign its address with a second pair of keys.
+        made = {one.name: one.status for one in ground.heat.resources(identity)} if found else {}
+        if made.get(chain.CONDITION) != "CREATE_IN_PROGRESS":
+            return None
+        whole = ground.heat.find(identity)
+        return str(whole.outputs.get("url") or "") or None if whole else None
 
     try:
         return wait_until(look, ground.clock, timeout=ground.timeout, what="the handle's address")

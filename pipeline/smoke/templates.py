@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from pipeline.chain import waiting
+
 __all__ = ["CHILD", "NESTED_WORD", "crowd", "nested", "waiting"]
 
 CHILD = "child.yaml"
@@ -34,30 +36,10 @@ outputs:
   word: {{value: {{get_attr: [nested, word]}}}}
 """
 
-_WAITING = """
-heat_template_version: 2018-08-31
-parameters:
-  timeout: {type: number}
-resources:
-  handle:
-    type: AWS::CloudFormation::WaitConditionHandle
-  condition:
-    type: AWS::CloudFormation::WaitCondition
-    properties: {Handle: {get_resource: handle}, Count: 1, Timeout: {get_param: timeout}}
-outputs:
-  url: {value: {get_resource: handle}}
-  data: {value: {get_attr: [condition, Data]}}
-"""
-
 
 def nested() -> dict[str, Any]:
     """Return a stack whose only resource is a template that travels with it; output `word` is NESTED_WORD."""
     return {"template": yaml.safe_load(_PARENT), "files": {CHILD: _CHILD}}
-
-
-def waiting(timeout: float) -> dict[str, Any]:
-    """Return a stack that waits `timeout` seconds for one signal; outputs `url` to signal to, and `data` it got."""
-    return {"template": yaml.safe_load(_WAITING), "parameters": {"timeout": int(timeout)}}
 
 
 def crowd(size: int, seconds: float) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline.traffic.ledger import Counts, Ledger, RequestCounts, StackCounts, TrafficReport
+from pipeline.traffic.relay import WaitCounts
 from pipeline.traffic.traffic import Traffic, clean
 
-__all__ = ["Counts", "Ledger", "RequestCounts", "StackCounts", "Traffic", "TrafficReport", "clean"]
+__all__ = ["Counts", "Ledger", "RequestCounts", "StackCounts", "Traffic", "TrafficReport", "WaitCounts", "clean"]

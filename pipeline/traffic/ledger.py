@@ -6,17 +6,19 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
 from pipeline.edges.clock import Clock
+from pipeline.traffic.relay import WaitCounts
 
 __all__ = ["Counts", "Ledger", "Line", "RequestCounts", "StackCounts", "TrafficReport"]
 
 _NAMED_FAILURES = 50
-_STACK = re.compile(r"(/stacks/)[^/?]+(/[0-9a-f-]{36})?")
-_ANY = r"\1*"
+_STACK = re.compile(r"(?:(/stacks/)[^/?]+(?:/[0-9a-f-]{36})?|(/waitcondition/)[^?\s]+)")
+_ANY = r"\1\2*"
+_QUERY = re.compile(r"\?[^\s?'\"]*=[^\s'\"]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class TrafficReport:
     requests: RequestCounts
     failures: tuple[str, ...]
     revisions: tuple[tuple[str, str], ...]
+    wait_conditions: WaitCounts = field(default_factory=WaitCounts)
 
     @property
     def ok(self) -> bool:
@@ -65,7 +68,7 @@ class TrafficReport:
 
     def counts(self) -> dict[str, int | float]:
         """Return every count by its full name (stacks_failed, requests_longest_gap_s), for a record."""
-        parts = (("stacks", asdict(self.stacks)), ("requests", asdict(self.requests)))
+        parts = ((part, asdict(getattr(self, part))) for part in ("stacks", "requests", "wait_conditions"))
         return {f"{part}_{name}": count for part, counts in parts for name, count in counts.items()}
 
     def to_json(self) -> dict[str, Any]:
@@ -113,7 +116,7 @@ class Ledger:
             if error:
                 self._errors += 1
                 # A dead API refuses hundreds of requests: named one by one they would hide everything else.
-                kind = f"{_STACK.sub(_ANY, what)}: {error}"
+                kind = _public(f"{_STACK.sub(_ANY, what)}: {error}")
                 known = self._refusals.get(kind) or _Refusal(0, self._clock.now())
                 self._refusals[kind] = _Refusal(known.count + 1, known.first)
             else:
@@ -129,7 +132,7 @@ class Ledger:
         """Count a stack that ended in a failed state, or with outputs it must not have."""
         with self._guard:
             self._failed.append(stack)
-            self._failures.append(f"stack {stack}: {status}: {reason}")
+            self._failures.append(_public(f"stack {stack}: {status}: {reason}"))
 
     def stuck(self, stack: str, status: str, seconds: float) -> None:
         """Count a stack that was still in `status` after `seconds`."""
@@ -140,7 +143,7 @@ class Ledger:
     def note(self, failure: str) -> None:
         """Name a failure that is neither a stack's nor a request's."""
         with self._guard:
-            self._failures.append(failure)
+            self._failures.append(_public(failure))
 
     def revision(self, api: str, engine: str) -> None:
         """Take note that build_info gave these revisions."""
@@ -191,10 +194,11 @@ class Line:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._expected: frozenset[int] = frozenset()
+        self._demanded: frozenset[int] = frozenset()
 
     def exchanged(self, method: str, url: str, status: int, error: str) -> None:
         """Count one exchange; see pipeline.edges.sessions.Observer."""
-        if not error and status >= 400 and status not in self._expected:
+        if not error and not self._right(status):
             error = f"HTTP {status}"
         self._ledger.request(f"{method} {url.partition('?')[0]}", error)
 
@@ -206,3 +210,22 @@ class Line:
             yield
         finally:
             self._expected = before
+
+    @contextmanager
+    def demanding(self, *statuses: int) -> Iterator[None]:
+        """Count nothing but `statuses` as right answers for a while."""
+        before, self._demanded = self._demanded, frozenset(statuses)
+        try:
+            yield
+        finally:
+            self._demanded = before
+
+    def _right(self, status: int) -> bool:
+        if self._demanded:
+            return status in self._demanded
+        return status < 400 or status in self._expected
+
+
+def _public(text: str) -> str:
+    """Return `text` without the queries of addresses: a presigned one is a password, and errors quote addresses."""
+    return _QUERY.sub("", text)

@@ -7,23 +7,31 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from types import TracebackType
 
 from pipeline.edges.clock import Clock, wait_until
 from pipeline.edges.heat import Heat
 from pipeline.environment import Traffic as Settings
 from pipeline.errors import Inconclusive
+from pipeline.traffic.client import Client
 from pipeline.traffic.customer import Customer, Pinger
+from pipeline.traffic.holder import Holder
 from pipeline.traffic.ledger import Counts, Ledger, Line, TrafficReport
+from pipeline.traffic.relay import Relay
 
 __all__ = ["Traffic", "clean"]
+
+_HOLDERS = 2  # one holds a WaitCondition open while the other makes its next
 
 
 class Traffic:
     """Customers of the region, at work while the context is open.
 
     `heat_factory` gives Heat as the customers' user; `prefix` starts the names of their stacks. Stacks that fail or
-    get stuck are kept for a look and named in the report; all others are deleted.
+    get stuck are kept for a look and named in the report; all others are deleted. With traffic.hold, one
+    WaitCondition or more is open at every moment, from the first one's opening to the close; if Heat fails one, or
+    needs a minute to make the next, the report's longest_gap_s tells.
     """
 
     def __init__(self, heat_factory: Callable[[], Heat], settings: Settings, clock: Clock, *, prefix: str) -> None:
@@ -32,6 +40,7 @@ class Traffic:
         self._clock = clock
         self._prefix = f"{prefix}-{secrets.token_hex(3)}"
         self._ledger = Ledger(clock)
+        self._relay = Relay(clock)
         self._closing, self._dropped, self._silent = threading.Event(), threading.Event(), threading.Event()
         self._customers: list[Future[None]] = []
         self._pinger: Future[None] | None = None
@@ -40,11 +49,13 @@ class Traffic:
         self._heat = self._heat_factory()
         pinger = Pinger(self._watched(), self._watched(), self._ledger, self._clock)
         self._ledger.open()
-        self._pool = ThreadPoolExecutor(self._settings.clients + 1, thread_name_prefix="traffic")
+        self._pool = ThreadPoolExecutor(self._settings.clients + _HOLDERS + 1, thread_name_prefix="traffic")
         self._pinger = self._pool.submit(pinger.work, self._silent.is_set)
         for number in range(self._settings.clients):
             names = _names(f"{self._prefix}-{number}")
-            self._customers.append(self._pool.submit(self._customer().work, names, self._closing.is_set))
+            self._customers.append(self._pool.submit(Customer(self._client()).work, names, self._closing.is_set))
+        if self._settings.hold:
+            self._customers.extend(self._hold(number) for number in range(_HOLDERS))
         return self
 
     def __exit__(
@@ -55,13 +66,14 @@ class Traffic:
     def stop(self, *, drain: bool = True) -> None:
         """Let each customer finish its stack (at most traffic.stack_timeout per action), or drop it; then clean up.
 
-        Stopping twice is stopping once.
+        A WaitCondition that is held open is signalled at once. Stopping twice is stopping once.
         """
         if self._pinger is None:
             return
         if not drain:
             self._dropped.set()
         self._closing.set()
+        self._relay.over()
         try:
             wait(self._customers)
         except BaseException:
@@ -82,12 +94,18 @@ class Traffic:
 
     def report(self) -> TrafficReport:
         """Return the whole account as it is now."""
-        return self._ledger.report()
+        return replace(self._ledger.report(), wait_conditions=self._relay.counts())
 
-    def _customer(self) -> Customer:
+    def _hold(self, number: int) -> Future[None]:
+        holder, names = Holder(self._client(), self._relay), _names(f"{self._prefix}-waiting-{number}")
+        # Staggered, so that each opens in the middle of another's time.
+        delay = number * self._settings.hold / _HOLDERS
+        return self._pool.submit(holder.work, names, self._closing.is_set, delay=delay)
+
+    def _client(self) -> Client:
         line = Line(self._ledger)
         heat = self._heat.watched(line)
-        return Customer(heat, line, self._ledger, self._clock, self._settings, self._dropped.is_set)
+        return Client(heat, line, self._ledger, self._clock, self._settings, self._dropped.is_set)
 
     def _watched(self) -> Heat:
         return self._heat.watched(Line(self._ledger))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from io import StringIO
 from itertools import count
 from pathlib import Path
@@ -15,16 +15,19 @@ from uuid import UUID
 from pydantic import SecretStr
 from rich.console import Console
 
-from pipeline.edges.clock import FakeClock
+from pipeline import commands
+from pipeline.edges.clock import Clock, FakeClock
 from pipeline.edges.ssh import Result
-from pipeline.environment import Environment, Role, load
+from pipeline.environment import Environment, Role, load, merge
 from pipeline.errors import CommandFailed
 from pipeline.fleet import Fleet, HostState
 from pipeline.inventory import Host, Inventory
+from pipeline.journal import Journal
+from pipeline.policy import Policy
 from pipeline.progress import Progress
 from pipeline.region import Identity, Region
 from pipeline.release import HeatVersion, Release
-from pipeline.rollout import vhost_of
+from pipeline.rollout import RolloutPlan, vhost_of
 from pipeline.site import Site
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +56,12 @@ def environment(**topology: int) -> Environment:
         return LOCAL
     counts = {role: LOCAL.topology.of(Role(role)).model_copy(update={"count": n}) for role, n in topology.items()}
     return LOCAL.model_copy(update={"topology": LOCAL.topology.model_copy(update=counts)})
+
+
+def with_policy(of: Environment = LOCAL, **changes: Any) -> Environment:
+    """Return an environment whose rollout policy has `changes`, written as its file would have them."""
+    policy = Policy.model_validate(merge(of.policies.model_dump(mode="json"), changes))
+    return of.model_copy(update={"policies": policy})
 
 
 def region(of: Environment = LOCAL) -> Region:
@@ -84,6 +93,45 @@ def settled(host: Host, release: Release, vhost: str = "") -> HostState:
 def fleet_on(release: Release, of: Environment = LOCAL) -> Fleet:
     """Return the fleet of an environment, all of it on `release`."""
     return Fleet(tuple(settled(host, release) for host in region(of).inventory.of(Role.API, Role.ENGINE)))
+
+
+def names(states: Iterable[HostState]) -> list[str]:
+    """Return the names of the hosts of `states`, in order."""
+    return [state.host.name for state in states]
+
+
+def engines_first(plan: RolloutPlan) -> list[str]:
+    """Return the engines that move before any API, in order."""
+    return [name for batch in plan.batches if batch.role is Role.ENGINE and not batch.when_idle for name in batch.names]
+
+
+def apis(plan: RolloutPlan) -> list[str]:
+    """Return the API hosts that move, in order."""
+    return [name for batch in plan.batches if batch.role is Role.API for name in batch.names]
+
+
+def engines_last(plan: RolloutPlan) -> list[str]:
+    """Return the engines that move only when the old vhosts are idle, in order."""
+    return names(plan.waits_for_idle)
+
+
+class Kept:
+    """A journal's lines, in memory."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, Any]] = []
+
+    def write(self, line: dict[str, Any]) -> None:
+        self.lines.append(line)
+
+    def steps(self, kind: str = "done") -> list[str]:
+        """Return "STEP HOST" for each line of a kind, in order."""
+        return [f"{line['step']} {line['host']}" for line in self.lines if line["kind"] == kind]
+
+
+def journal(clock: Clock, lines: Kept | None = None) -> Journal:
+    """Return a journal that writes to memory."""
+    return Journal(clock, lines or Kept())
 
 
 Answer = str | Result | Exception | Callable[[Host, str], "str | Result"]
@@ -150,7 +198,8 @@ class Machines:
     """What the scripts of an upgrade do to the hosts of a region, in memory: links, units, engines' rows, rotation.
 
     A host whose link names a release in `broken` never gets healthy, and whose link names one in `refused` does not
-    even start; one in `stuck` leaves its rows when it stops.
+    even start; one in `stuck` leaves its rows when it stops. `looks` are how often a host is looked at before its stop
+    has ended (0 where not said); until then it is in `draining`.
     """
 
     def __init__(self, remote: ScriptedRemote, hosts: Inventory, release: Release, workers: int) -> None:
@@ -161,19 +210,31 @@ class Machines:
         self.broken: set[str] = set()
         self.refused: set[str] = set()
         self.stuck: set[str] = set()
+        self.looks: dict[str, int] = {}
+        self.draining: set[str] = set()
         self.rows: dict[str, list[str]] = {host.name: [] for host in hosts.of(Role.ENGINE)}
         self._workers = workers
         self._ids = count(1)
         for name in self.rows:
             self._register(name)
-        remote.on(r"^systemctl (stop|start) heat-|^ln -sfn", self._act)
+        remote.on(r"^systemctl (stop --no-block|start) heat-|^ln -sfn", self._act)
         remote.on(r"systemctl is-active --quiet heat-", lambda host, _: Result(0 if self._healthy(host) else 3, "", ""))
         remote.on(r"FROM heat\.service", self._engines)
         remote.on(r"stack_lock", "0\t0\t0\n")
+        remote.on(r"TIMESTAMPDIFF")
+        remote.on(r"list_channels|close_connection")
         remote.on(r"/build_info", self._build_info)
         remote.on(r"show stat", self._stat)
         remote.on(r"^echo 'set server", self._set)
         remote.on(r"rabbitmqctl .*list_queues", "[]")
+
+    def kill(self, name: str) -> None:
+        """Be as after a power cut: a host's units are gone, and an engine's rows stay."""
+        self.running[name] = False
+
+    def drain(self, name: str) -> None:
+        """Be as a run leaves a host that told it to stop and was killed: it takes no work, and has not ended."""
+        self.draining.add(name)
 
     def empty(self) -> None:
         """Be as hosts are that never ran Heat."""
@@ -185,24 +246,28 @@ class Machines:
         known = {release.id: vhost_of(release) for release in releases}
         return Fleet(
             tuple(
-                HostState(host, now, now if self.running[host.name] else "", known[now], tuple(known))
+                HostState(host, now, self._serves(host), known[now], tuple(known), draining=host.name in self.draining)
                 for host in self.hosts
                 for now in (self.current[host.name],)
             )
         )
 
+    def _serves(self, host: Host) -> str:
+        """Return the release whose work a host does, "" for none."""
+        serves = self.running[host.name] and host.name not in self.draining
+        return self.current[host.name] if serves else ""
+
     def _healthy(self, host: Host) -> bool:
-        return self.running[host.name] and self.current[host.name] not in self.broken
+        return self._serves(host) not in ("", *self.broken)
 
     def _register(self, name: str) -> None:
         self.rows[name] += [str(UUID(int=next(self._ids))) for _ in range(self._workers)]
 
     def _act(self, host: Host, script: str) -> Result:
         for line in script.splitlines():
-            if line.startswith("systemctl stop"):
-                self.running[host.name] = False
-                if host.role is Role.ENGINE and host.name not in self.stuck:
-                    self.rows[host.name] = []
+            if line.startswith("systemctl stop --no-block"):
+                if not self._stopped(host):
+                    return Result(0, f"{commands.DRAINING}\n", "")
             elif line.startswith("ln -sfn"):
                 self.current[host.name] = Path(line.split()[2]).name
             elif line.startswith("systemctl start"):
@@ -212,6 +277,18 @@ class Machines:
                 if host.role is Role.ENGINE and self._healthy(host):
                     self._register(host.name)
         return Result(0, "success\n", "")
+
+    def _stopped(self, host: Host) -> bool:
+        """Look at a host that is to stop, and return whether it has ended."""
+        if self.looks.get(host.name, 0) > 0:
+            self.looks[host.name] -= 1
+            self.draining.add(host.name)
+            return False
+        if self.running[host.name] and host.role is Role.ENGINE and host.name not in self.stuck:
+            self.rows[host.name] = []
+        self.running[host.name] = False
+        self.draining.discard(host.name)
+        return True
 
     def _engines(self, host: Host, script: str) -> str:
         return "".join(f"{row}\t{name}\t1\n" for name, rows in self.rows.items() for row in rows)

@@ -32,7 +32,10 @@ SCRIPTS = {
 }
 
 
-def _sh(script: str, root: Path, **tools: str) -> subprocess.CompletedProcess[str]:
+_Done = subprocess.CompletedProcess[str]
+
+
+def _sh(script: str, root: Path, **tools: str) -> _Done:
     """Run a script with /opt/heat below `root` and each of `tools` in place of the command of that name."""
     (root / "bin").mkdir(exist_ok=True)
     for name, text in tools.items():
@@ -59,7 +62,7 @@ def test_every_script_is_valid_sh(name: str) -> None:
 
 
 def test_every_command_was_tried() -> None:
-    assert set(commands.__all__) <= set(SCRIPTS)
+    assert {name for name in commands.__all__ if callable(getattr(commands, name))} == set(SCRIPTS)
 
 
 # --- the link
@@ -91,30 +94,98 @@ def test_ids_reach_the_shell_as_they_are(tmp_path: Path) -> None:
     assert not (tmp_path / "x").exists()
 
 
+LATER = 'while [ "${1#--}" != "$1" ]; do shift; done; echo "$*" >>"$LOG"'
+"""A systemd-run that only notes what it is to run."""
+AT_ONCE = f'{LATER}; "$@"'
+
+
 def test_an_old_release_can_be_removed_and_the_current_one_cannot(tmp_path: Path) -> None:
     old, new = _release(tmp_path, "25"), _release(tmp_path, "26")
     _sh(commands.switch("26"), tmp_path)
-    assert _sh(commands.remove_release("26"), tmp_path).returncode != 0
-    assert _sh(commands.remove_release("25"), tmp_path).returncode == 0
+    assert _sh(commands.remove_release("26"), tmp_path, **{"systemd-run": AT_ONCE}).returncode != 0
+    assert _sh(commands.remove_release("25"), tmp_path, **{"systemd-run": AT_ONCE}).returncode == 0
     assert (old.exists(), new.exists()) == (False, True)
+    assert [path.name for path in (tmp_path / "heat/releases").iterdir()] == ["26"]
+
+
+def test_a_release_is_gone_at_once_and_its_files_later(tmp_path: Path) -> None:
+    old = _release(tmp_path, "25")
+    assert _sh(commands.remove_release("25"), tmp_path, **{"systemd-run": LATER}).returncode == 0
+    assert not old.exists()
+    assert (tmp_path / "log").read_text("utf-8") == f"rm -rf -- {tmp_path}/heat/releases/.removed-25\n"
+
+
+def test_a_release_can_be_removed_where_files_of_one_of_that_name_were_left(tmp_path: Path) -> None:
+    for _ in range(2):
+        _release(tmp_path, "25")
+        assert _sh(commands.remove_release("25"), tmp_path, **{"systemd-run": LATER}).returncode == 0
+    assert [path.name for path in (tmp_path / "heat/releases").iterdir()] == [".removed-25"]
 
 
 # --- units
 
 
-SYSTEMCTL = 'echo "$*" >>"$LOG"; [ "$1" = show ] && printf "success\\nsuccess\\n"; true'
+SYSTEMCTL = """\
+echo "$*" >>"$LOG"
+case "$1" in
+    show) printf 'success\\n\\nsuccess\\n';;
+    is-active) cat "$2" 2>/dev/null || echo inactive; [ -f "$2" ];;
+esac"""
+"""Units that run have a file with their state; all others are inactive."""
+NO_SLEEP = 'echo "sleep $*" >>"$LOG"'
 
 
-def test_a_stop_tells_how_systemd_saw_it_end(tmp_path: Path) -> None:
-    done = _sh(commands.stop(("heat-api", "heat-api-cfn")), tmp_path, systemctl=SYSTEMCTL, pgrep="exit 1")
+def _stop(root: Path, *units: str, systemctl: str = SYSTEMCTL, pgrep: str = "exit 1", sleep: str = NO_SLEEP) -> _Done:
+    """Stop units, none of whose looks takes any time."""
+    return _sh(commands.stop(units), root, systemctl=systemctl, pgrep=pgrep, sleep=sleep)
+
+
+def test_a_stop_is_not_waited_for_by_systemd_and_tells_how_it_ended(tmp_path: Path) -> None:
+    done = _stop(tmp_path, "heat-api", "heat-api-cfn")
     assert (done.returncode, done.stdout) == (0, "success\n")
-    assert (tmp_path / "log").read_text().splitlines()[0] == "stop heat-api heat-api-cfn"
+    assert _log(tmp_path)[0] == "stop --no-block heat-api heat-api-cfn"
+    assert not [line for line in _log(tmp_path) if line.startswith("sleep")]
+
+
+def test_a_unit_that_has_not_ended_in_time_is_draining_and_nothing_is_proved(tmp_path: Path) -> None:
+    (tmp_path / "heat-engine").write_text("deactivating\n", "utf-8")
+    done = _stop(tmp_path, "heat-engine", pgrep="echo 42 heat-engine")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{commands.DRAINING}\n", "")
+    assert _log(tmp_path).count("sleep 0.2") == 10
+
+
+@pytest.mark.parametrize("last", ["heat-api", "heat-api-cfn"])
+def test_one_unit_that_drains_is_enough(tmp_path: Path, last: str) -> None:
+    (tmp_path / last).write_text("deactivating\n", "utf-8")
+    assert _stop(tmp_path, "heat-api", "heat-api-cfn").stdout == f"{commands.DRAINING}\n"
+
+
+def test_an_end_is_seen_within_a_moment(tmp_path: Path) -> None:
+    (tmp_path / "heat-engine").write_text("deactivating\n", "utf-8")
+    done = _stop(tmp_path, "heat-engine", sleep=f'{NO_SLEEP}; rm -f "{tmp_path}/heat-engine"')
+    assert done.stdout == "success\n"
+    assert _log(tmp_path).count("sleep 0.2") == 1
+
+
+@pytest.mark.parametrize("state", ["inactive", "failed", "unknown"])
+def test_a_unit_that_was_down_or_was_killed_has_ended(tmp_path: Path, state: str) -> None:
+    (tmp_path / "heat-engine").write_text(f"{state}\n", "utf-8")
+    assert _stop(tmp_path, "heat-engine").stdout == "success\n"
+
+
+def test_a_stop_tells_of_every_way_a_unit_ended(tmp_path: Path) -> None:
+    killed = 'case "$1" in show) printf "timeout\\n\\nsuccess\\n";; is-active) echo failed; exit 3;; esac'
+    assert _stop(tmp_path, "heat-api", "heat-api-cfn", systemctl=killed).stdout == "success\ntimeout\n"
 
 
 def test_a_stop_that_leaves_a_process_fails_and_names_it(tmp_path: Path) -> None:
-    done = _sh(commands.stop(("heat-engine",)), tmp_path, systemctl=SYSTEMCTL, pgrep="echo 42 heat-engine")
+    done = _stop(tmp_path, "heat-engine", pgrep="echo 42 heat-engine")
     assert done.returncode == 1
     assert done.stderr == "still running after the stop: 42 heat-engine\n"
+
+
+def test_a_stop_that_systemd_refuses_fails(tmp_path: Path) -> None:
+    assert _stop(tmp_path, "heat-engine", systemctl='[ "$1" != stop ]').returncode != 0
 
 
 def test_a_start_forgets_earlier_failures_and_fails_as_systemd_does(tmp_path: Path) -> None:
@@ -144,7 +215,7 @@ def _write(root: Path, content: str) -> str:
     return write_script([HostFile(str(root / "etc/rabbitmq.conf"), content, "0644", owner)])
 
 
-def _apply(root: Path, write: str, systemctl: str = SYSTEMCTL) -> subprocess.CompletedProcess[str]:
+def _apply(root: Path, write: str, systemctl: str = SYSTEMCTL) -> _Done:
     """Run `apply_files` for the broker; the log keeps this run's calls of systemctl only."""
     (root / "log").write_text("", "utf-8")
     return _sh(commands.apply_files(write, RABBIT, sockets=("epmd",)), root, systemctl=systemctl)

@@ -24,9 +24,10 @@ SYSTEMCTL = """\
 case "$1 $3" in
     "show MainPID") cat "$UNITS/$5" || true;;
     "show ExecMainStartTimestamp") [ "$5" = --timestamp=unix ] && stat -c @%Y "$UNITS/$6";;
-    is-active*) [ -f "$UNITS/$3" ];;
+    "is-active ") [ ! -f "$UNITS/$2.ending" ] || echo deactivating;;
+    is-active*) [ -f "$UNITS/$3" ] && [ ! -f "$UNITS/$3.ending" ];;
 esac"""
-"""A unit that runs is a file with its pid, as old as the unit's start."""
+"""A unit that runs is a file with its pid, as old as the unit's start; one that was told to stop has a second file."""
 
 
 class Machine:
@@ -166,6 +167,33 @@ def test_a_host_with_one_of_its_units_down_does_not_run(machine: Machine) -> Non
     machine.switch("26")
     machine.start("heat-api", "26")
     assert machine.ask() == HostState(API, "26", "", "heat-26", ("26",))
+
+
+@pytest.mark.parametrize("unit", UNITS[Role.API])
+def test_a_host_with_a_unit_that_was_told_to_stop_drains_and_does_not_run(running: Machine, unit: str) -> None:
+    (running.root / f"{unit}.ending").touch()
+    state = running.ask()
+    assert (state.current, state.running, state.draining) == ("26", "", True)
+    assert not state.settled_on("26")
+
+
+def test_a_host_that_runs_or_is_down_does_not_drain(running: Machine, machine: Machine) -> None:
+    assert not running.ask().draining
+    for unit in UNITS[Role.API]:
+        (running.root / unit).unlink()
+    assert not running.ask().draining
+
+
+def test_a_host_that_drains_is_not_stale_for_it_will_read_what_is_there(running: Machine) -> None:
+    for unit in UNITS[Role.API]:
+        (running.root / f"{unit}.ending").touch()
+    running.write(running.heat / "current/etc/heat.conf", "new\n", LATER)
+    assert not running.ask().stale
+
+
+def test_the_answer_names_draining_units_and_the_state_says_that_there_are_some() -> None:
+    answer = "current 26\nvhost v\nrunning \ndraining heat-engine\n"
+    assert read_state(API, answer) == HostState(API, "26", "", "v", (), draining=True)
 
 
 def test_a_release_without_its_manifest_is_not_installed(machine: Machine) -> None:

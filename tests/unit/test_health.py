@@ -7,14 +7,23 @@ from collections.abc import Iterator
 import pytest
 from builders import LOCAL, R25, R26, TOKEN, Machines, ScriptedRemote, host
 
+from pipeline.edges.heat import HeatRefused
 from pipeline.edges.ssh import Result
 from pipeline.environment import Role
-from pipeline.errors import Inconclusive
-from pipeline.health import api_answers, engine_is_up, live_engines, stays_healthy
+from pipeline.errors import CommandFailed, HostKeyRefused, HostUnreachable, Inconclusive, PipelineError
+from pipeline.health import (
+    Unhealthy,
+    Workers,
+    api_answers,
+    engine_is_up,
+    live_engines,
+    stays_healthy,
+    workers_of,
+)
 from pipeline.site import Site
 
 ENGINE, API = host(Role.ENGINE), host(Role.API)
-POLICY = LOCAL.policy.health
+POLICY = LOCAL.policies.health
 ID = "00000000-0000-0000-0000-0000000000{:02}"
 
 
@@ -40,6 +49,24 @@ def test_an_engine_is_up_when_all_its_workers_are_new_and_its_unit_runs(machines
 def test_an_engine_with_a_worker_missing_is_not_up(remote: ScriptedRemote, here: Site) -> None:
     remote.on("FROM heat.service", _rows(*["1"] * (LOCAL.heat.engine_workers - 1)))
     assert not engine_is_up(here, ENGINE, frozenset())
+
+
+def test_workers_that_run_registered_last_and_the_others_were_killed(remote: ScriptedRemote, here: Site) -> None:
+    workers = LOCAL.heat.engine_workers
+    elsewhere = f"{ID.format(90)}\tengine-1\t1\n"
+    remote.on("FROM heat.service", _rows("0", *["1"] * (2 * workers)) + elsewhere)
+    found = workers_of(here, ENGINE)
+    assert found.killed == tuple(ID.format(2 + number) for number in range(workers))
+    assert found.running == tuple(ID.format(2 + workers + number) for number in range(workers))
+
+
+def test_an_engine_that_was_never_killed_has_no_killed_workers(machines: Machines, here: Site) -> None:
+    assert workers_of(here, ENGINE) == Workers(tuple(machines.rows["engine-0"]), ())
+
+
+def test_a_host_without_rows_has_no_workers(remote: ScriptedRemote, here: Site) -> None:
+    remote.on("FROM heat.service", "")
+    assert workers_of(here, ENGINE) == Workers((), ())
 
 
 def test_rows_that_a_killed_engine_left_do_not_make_the_next_one_up(remote: ScriptedRemote, here: Site) -> None:
@@ -104,18 +131,24 @@ def test_an_api_is_asked_itself_and_not_the_load_balancer(
 
 # --- for how long
 
+Seen = bool | Exception
+GONE = HostUnreachable("engine-0 does not answer")
 
-def _look(here: Site, *seen: bool) -> int:
+
+def _look(here: Site, *seen: Seen, seconds: float | None = None) -> int:
     """Return how many looks it took, where one finds what `seen` says, and the last of it for ever."""
-    looks: Iterator[bool] = iter(seen)
+    looks: Iterator[Seen] = iter(seen)
     count = 0
 
     def healthy() -> bool:
         nonlocal count
         count += 1
-        return next(looks, seen[-1])
+        found = next(looks, seen[-1])
+        if isinstance(found, Exception):
+            raise found
+        return found
 
-    stays_healthy(here, ENGINE, healthy)
+    stays_healthy(here, ENGINE, healthy, seconds=seconds)
     return count
 
 
@@ -131,6 +164,84 @@ def test_a_failed_look_starts_the_time_again(here: Site) -> None:
 
 
 def test_a_host_that_flaps_for_ever_is_told_at_the_deadline(here: Site) -> None:
-    with pytest.raises(Inconclusive, match="engine-0 to be healthy for 3 s"):
+    with pytest.raises(Inconclusive, match="engine-0 was not healthy for 3 s on end within 120 s: it comes") as caught:
         _look(here, *[True, True, False] * 1000)
+    assert caught.value.exit_code == 11
     assert here.clock.monotonic() == pytest.approx(POLICY.healthy_deadline, abs=POLICY.interval)
+
+
+def test_a_host_that_was_never_healthy_is_told_at_the_deadline_as_unhealthy(here: Site) -> None:
+    with pytest.raises(Unhealthy, match="engine-0 was not healthy for 3 s on end within 120 s") as caught:
+        _look(here, False)
+    assert "comes and goes" not in caught.value.message
+    assert caught.value.exit_code == 7
+    assert caught.value.hint.endswith("inv local.ssh engine-0")
+    assert here.clock.monotonic() == pytest.approx(POLICY.healthy_deadline, abs=POLICY.interval)
+
+
+def test_a_host_that_gets_healthy_at_the_last_moment_is(here: Site) -> None:
+    needed = int(POLICY.min_healthy_time / POLICY.interval)
+    late = int(POLICY.healthy_deadline / POLICY.interval) - needed
+    assert _look(here, *[False] * late, True) == late + needed + 1
+
+
+def test_a_soak_has_its_own_time_on_top_of_the_deadline(here: Site) -> None:
+    _look(here, True, seconds=600)
+    assert here.clock.monotonic() == 600
+    with pytest.raises(Unhealthy, match="for 600 s on end within 720 s"):
+        _look(here, False, seconds=600)
+
+
+# --- checks that could not be made
+
+
+def test_some_checks_that_could_not_be_made_do_no_harm(here: Site) -> None:
+    few = [GONE] * (POLICY.consecutive_errors - 1)
+    _look(here, *few, False, *few, True)
+    assert here.clock.monotonic() == (2 * len(few) + 1) * POLICY.interval + POLICY.min_healthy_time
+
+
+@pytest.mark.parametrize(
+    "error", [GONE, CommandFailed("database-0: server has gone away", status=1), PipelineError("no")], ids=str
+)
+def test_so_many_in_a_row_end_the_wait_for_nobody_can_tell(here: Site, error: PipelineError) -> None:
+    with pytest.raises(Inconclusive, match=f"could not be asked, 4 times in a row: {error.message}") as caught:
+        _look(here, error)
+    assert caught.value.__cause__ is error
+    assert here.clock.monotonic() == (POLICY.consecutive_errors - 1) * POLICY.interval
+
+
+def test_so_many_in_a_row_end_a_wait_that_was_going_well_too(here: Site) -> None:
+    with pytest.raises(Inconclusive, match="4 times in a row"):
+        _look(here, True, True, GONE)
+
+
+def test_a_host_with_another_key_is_not_asked_again(here: Site) -> None:
+    with pytest.raises(HostKeyRefused):
+        _look(here, HostKeyRefused("engine-0 shows another key"))
+    assert here.clock.monotonic() == 0
+
+
+def test_an_error_of_our_own_passes(here: Site) -> None:
+    with pytest.raises(ZeroDivisionError):
+        _look(here, ZeroDivisionError())
+
+
+@pytest.mark.xfail(strict=True, reason="a deadline that passes while nobody could ask ends as Unhealthy")
+def test_a_host_that_nobody_could_ask_until_the_deadline_is_not_called_unhealthy(here: Site) -> None:
+    def slow() -> bool:
+        here.clock.sleep(POLICY.healthy_deadline / 2)
+        raise GONE
+
+    with pytest.raises(Inconclusive):
+        stays_healthy(here, ENGINE, slow)
+
+
+@pytest.mark.xfail(strict=True, reason="api_answers says no where Keystone gives no token: a check not made is a no")
+def test_an_api_whose_customer_gets_no_token_could_not_be_asked(machines: Machines, here: Site) -> None:
+    def refused() -> tuple[str, str]:
+        raise HeatRefused("asking Keystone for a token: no answer")
+
+    here.customer.credentials = refused  # type: ignore[method-assign]
+    with pytest.raises(Inconclusive, match="could not be asked"):
+        stays_healthy(here, API, lambda: api_answers(here, API, frozenset({R25.id})))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from io import StringIO
 
 import pytest
@@ -45,6 +46,32 @@ def test_what_others_wrote_is_never_read_as_markup() -> None:
         pass
     assert "reason: [/] [red]no[/red]" in said(told)
     assert "✓ release [/]" in said(told)
+
+
+def test_a_listener_hears_every_line_as_plain_text_while_it_listens() -> None:
+    clock, heard = FakeClock(), []
+    told = progress(clock)
+    told.say("before")
+    with told.heard(heard.append), told.stage("install [/]"):
+        told.say("reason: [/]")
+        clock.sleep(2)
+    told.say("after")
+    assert heard == ["begin install [/]", "reason: [/]", "end install [/]: 2.0 s"]
+
+
+def test_a_listener_is_forgotten_however_the_body_ends() -> None:
+    told, heard = progress(FakeClock()), []
+    with suppress(ValueError), told.heard(heard.append):
+        raise ValueError("no")
+    told.say("after")
+    assert heard == []
+
+
+def test_several_listeners_hear_the_same() -> None:
+    told, one, two = progress(FakeClock()), [], []
+    with told.heard(one.append), told.heard(two.append):
+        told.say("there")
+    assert one == two == ["there"]
 
 
 def test_a_long_line_is_not_folded() -> None:

@@ -6,12 +6,15 @@ import json
 
 import pytest
 from heat_stand_in import StandInHeat
+from traffic_stand_in import TrafficHeat
 
+from pipeline import chain
 from pipeline.edges.clock import FakeClock, SystemClock, wait_until
 from pipeline.edges.heat import HeatRefused
 from pipeline.environment import Traffic as Settings
 from pipeline.errors import Inconclusive
 from pipeline.traffic import Ledger, Traffic, clean
+from pipeline.traffic.client import Client
 from pipeline.traffic.customer import Customer, Pinger
 from pipeline.traffic.ledger import Line
 
@@ -28,8 +31,12 @@ def ledger(clock: FakeClock) -> Ledger:
     return Ledger(clock)
 
 
+def client(heat: StandInHeat, ledger: Ledger, clock: FakeClock, dropped: bool = False) -> Client:
+    return Client(heat, Line(ledger), ledger, clock, SETTINGS, lambda: dropped)  # type: ignore[arg-type]
+
+
 def customer(heat: StandInHeat, ledger: Ledger, clock: FakeClock, dropped: bool = False) -> Customer:
-    return Customer(heat, Line(ledger), ledger, clock, SETTINGS, lambda: dropped)  # type: ignore[arg-type]
+    return Customer(client(heat, ledger, clock, dropped))
 
 
 def stacks(ledger: Ledger) -> tuple[int, int, int]:
@@ -74,6 +81,25 @@ def test_outputs_that_the_chain_cannot_give_fail_the_stack(
     assert "'stale'" in ledger.report().failures[0]
 
 
+def test_every_third_stack_is_nested(ledger: Ledger, clock: FakeClock) -> None:
+    heat, names = TrafficHeat(clock=clock), iter("abcdef")
+    customer(heat, ledger, clock).work(names, lambda: len(heat.made) == 6)
+    assert stacks(ledger) == (6, 0, 0)
+    assert ["files" in body for body in heat.made] == [False, False, True] * 2
+
+
+def test_values_that_do_not_come_back_from_a_nested_stack_fail_it(ledger: Ledger, clock: FakeClock) -> None:
+    # The stand-in of smoke tests does not know this stack.
+    customer(StandInHeat(), ledger, clock).go_through("canary", chain.nested)
+    assert ledger.report().failures == ("stack canary: CREATE_COMPLETE: output secret is empty",)
+
+
+def test_a_nested_stack_brings_the_template_it_names() -> None:
+    body = chain.nested("word", wait=1)
+    assert list(body["files"]) == [body["template"]["resources"]["inner"]["type"]]
+    assert body["parameters"] == chain.body("word", wait=1)["parameters"]
+
+
 def test_a_create_that_was_refused_and_heard_all_the_same_is_taken_up(ledger: Ledger, clock: FakeClock) -> None:
     heat = StandInHeat(refuse={"create": [HeatRefused("gateway", status=504)]})
     heat.stacks["canary"] = {
@@ -82,7 +108,7 @@ def test_a_create_that_was_refused_and_heard_all_the_same_is_taken_up(ledger: Le
         "signalled": False,
         "body": {"template": {"resources": {}}},
     }
-    assert customer(heat, ledger, clock)._create("canary", "word") == "canary/id-of-canary"
+    assert client(heat, ledger, clock).create("canary", **chain.body("word")) == "canary/id-of-canary"
     assert heat.asked.count("create") == 1
 
 
@@ -165,15 +191,26 @@ def test_the_pinger_asks_both_apis_and_every_question_on_both_kinds_of_connectio
 
 
 def test_traffic_drains_and_leaves_nothing() -> None:
-    heat = StandInHeat()
     clock = SystemClock()
-    with Traffic(lambda: heat, SETTINGS, clock, prefix="canary") as traffic:  # type: ignore[arg-type, return-value]
-        wait_until(lambda: heat.asked.count("create") >= SETTINGS.clients, clock, timeout=10, what="customers")
+    heat = TrafficHeat(clock=clock)
+    settings = SETTINGS.model_copy(update={"hold": 0.2})
+    everybody = SETTINGS.clients + 2
+    with Traffic(lambda: heat, settings, clock, prefix="canary") as traffic:  # type: ignore[arg-type, return-value]
+        wait_until(lambda: len(heat.made) >= everybody, clock, timeout=10, what="customers", interval=0.1)
     report = traffic.report()
-    assert report.stacks.completed >= SETTINGS.clients
+    assert report.stacks.completed >= everybody
     assert report.stacks.failed == report.stacks.stuck == 0, report.failures
     assert not heat.stacks
     assert json.loads(json.dumps(report.to_json()))["revisions"] in ([], [{"api": "r1", "engine": "r2"}])
+    assert report.counts()["wait_conditions_held"] == report.wait_conditions.held == len(heat.signalled) >= 2
+
+
+def test_without_a_time_to_hold_nobody_makes_wait_conditions() -> None:
+    heat, clock = TrafficHeat(), SystemClock()
+    with Traffic(lambda: heat, SETTINGS, clock, prefix="canary") as traffic:  # type: ignore[arg-type, return-value]
+        wait_until(lambda: len(heat.made) >= SETTINGS.clients, clock, timeout=10, what="customers", interval=0.1)
+    assert not heat.opened
+    assert traffic.report().wait_conditions.held == 0
 
 
 def test_traffic_that_is_interrupted_drops_its_stacks_and_deletes_them() -> None:

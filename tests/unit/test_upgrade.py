@@ -17,7 +17,7 @@ from pipeline.rollout import RolloutPlan, plan_rollout, restart_plan, running_re
 from pipeline.site import Site
 from pipeline.upgrade import Rollout, purge_steps
 
-DRAIN = LOCAL.policy.drain
+DRAIN = LOCAL.policies.drain
 STEPS = {
     "out": r"state drain",
     "stop": r"^systemctl stop heat-",
@@ -153,7 +153,7 @@ def test_the_first_host_that_never_gets_healthy_is_put_back_and_the_run_ends_rev
     assert caught.value.hint.endswith(f"inv local.ssh {name}")
     assert set(machines.current.values()) == {R25.id}
     assert all(machines.running.values())
-    assert rollout.site.clock.monotonic() >= LOCAL.policy.health.healthy_deadline
+    assert rollout.site.clock.monotonic() >= LOCAL.policies.health.healthy_deadline
 
 
 @pytest.mark.parametrize("name", ["engine-0", "api-0"])

@@ -313,6 +313,49 @@ def test_silence_is_told_from_a_refused_connection(heat: Heat) -> None:
     assert "hunter2" not in str(error)
 
 
+_SECRET = "/v1/signal?Signature=hunter2&Expires='1'"
+
+
+def test_a_tls_error_is_told_without_the_secret_in_the_address(cloud: Cloud, heat: Heat) -> None:
+    url = cloud.url.replace("http:", "https:")
+    error = _refused(lambda: heat.send("PUT", url + _SECRET))
+    assert error.message.startswith(f"PUT {url}/v1/signal: SSL exception connecting to {url}/v1/signal")
+    assert "Max retries exceeded with url: /v1/signal" in error.message
+    assert "wrong version number" in error.message.lower().replace("_", " ")
+    assert "hunter2" not in str(error)
+
+
+@pytest.mark.parametrize("host", ["ftp://cloud", "http://127.0.0.1:99999"])
+def test_an_address_that_nobody_can_reach_is_told_without_its_secret(heat: Heat, host: str) -> None:
+    error = _refused(lambda: heat.send("PUT", host + _SECRET))
+    assert error.message.startswith(f"PUT {host}/v1/signal: Unexpected exception for {host}/v1/signal")
+    assert "hunter2" not in str(error)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ('"http://h/x?Signature=hunter2==" is not a valid URL', '"http://h/x" is not a valid URL'),
+        (
+            "Failed to fetch http://h/x?t=hunter2: 403 (http://h?hunter2).",
+            "Failed to fetch http://h/x: 403 (http://h).",
+        ),
+        ("what is /dev/vda? Is it a disk?", "what is /dev/vda? Is it a disk?"),
+    ],
+)
+def test_what_heat_quotes_is_told_without_queries(cloud: Cloud, heat: Heat, said: str, told: str) -> None:
+    cloud.answer("GET", "/v1/p/stacks", 400, {"error": {"message": said}})
+    assert _refused(heat.list).message == f"listing stacks: Heat answered 400: {told}"
+
+
+def test_what_keystone_quotes_is_told_without_queries(cloud: Cloud, clouds_yaml: Path) -> None:
+    message = "no redirect to http://h/x?Signature=hunter2"
+    cloud.answer("POST", "/v3/auth/tokens", 403, {"error": {"message": message, "code": 403, "title": "Forbidden"}})
+    error = _refused(lambda: connect("seed", clouds_yaml).find("local-api"))
+    assert "no redirect to http://h/x" in error.message
+    assert "hunter2" not in str(error)
+
+
 def test_connections_are_kept_until_it_hangs_up(cloud: Cloud, heat: Heat) -> None:
     cloud.answer("GET", "/v1/p/stacks", 200, {"stacks": []})
     for _ in range(2):

@@ -1,0 +1,131 @@
+"""The story of a rolling change, be it an upgrade or a rollback: plan it, tell it, do it, tidy up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pipeline import commands
+from pipeline.conductor import Conductor
+from pipeline.edges.hosts import observe
+from pipeline.edges.wheelhouse import Built
+from pipeline.environment import Role
+from pipeline.errors import ConfigurationInvalid
+from pipeline.fleet import Fleet
+from pipeline.health import live_engines
+from pipeline.journal import Journal
+from pipeline.provision import configure_release, install_release
+from pipeline.release import Release
+from pipeline.rollout import RolloutPlan, plan_rollout, rollback_target, running_release
+from pipeline.site import Site
+from pipeline.upgrade import Rollout
+
+__all__ = ["Change", "manifest", "manifests", "plan_rollback", "plan_upgrade", "roll_out", "tell"]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change that was planned: the fleet as it was seen, the release it comes from, and the plan."""
+
+    fleet: Fleet
+    running: Release
+    plan: RolloutPlan
+
+
+def plan_upgrade(site: Site, target: Release) -> Change:
+    """Return what is left to do to bring a region to `target`. Raises ConfigurationInvalid for what is no upgrade."""
+    fleet = observe(site.region.inventory, site.remote)
+    running = manifest(site, fleet, running_release(fleet, target.id))
+    return Change(fleet, running, plan_rollout(fleet, running, target, site.environment.policies))
+
+
+def plan_rollback(site: Site, wanted: Release | None) -> Change:
+    """Return what is left to do to go back to `wanted`, or to the release before, as the hosts' disks name it.
+
+    Raises ConfigurationInvalid where there is nothing older to go to.
+    """
+    fleet = observe(site.region.inventory, site.remote)
+    target = wanted or rollback_target(fleet, manifests(site, fleet))
+    running = manifest(site, fleet, running_release(fleet, target.id))
+    if target.heat > running.heat:
+        raise ConfigurationInvalid(
+            f"{target.id} is newer than {running.id}, which runs: that is an upgrade",
+            hint=f"inv upgrade {site.environment.name} --release {target.heat}",
+        )
+    plan = plan_rollout(fleet, running, target, site.environment.policies, rollback=True)
+    return Change(fleet, running, plan)
+
+
+def tell(site: Site, change: Change) -> None:
+    """Say what would be done, why, how long drains may take, and what is in flight now. Touches nothing."""
+    plan, policy = change.plan, site.environment.policies
+    for line in plan.describe():
+        site.progress.say(line)
+    if not plan.moves:
+        return
+    engines = [state for state in plan.moves if state.host.role is Role.ENGINE]
+    at_work = [engine for state in engines for engine in live_engines(site, state.host)]
+    flying = site.database.in_flight(sorted(at_work))
+    site.progress.say(
+        f"drain budget: {policy.drain.timeout:.0f} s for each of {len(engines)} engines; "
+        "an engine that needs longer drains on, and the same command waits again"
+    )
+    site.progress.say(
+        f"in flight now: {flying.stacks} stacks in progress; these engines hold {flying.resources} resources and "
+        f"{flying.locks} stack locks"
+    )
+    if plan.rollback:
+        site.progress.say("a rollback moves binaries and vhost; the schema stays as it is")
+
+
+def roll_out(
+    site: Site,
+    change: Change,
+    built: Built | None,
+    journal: Journal,
+    *,
+    gate: Callable[[], None],
+    promoted: bool,
+) -> None:
+    """Do what `change` plans, and tidy up. `built` is the target where a host may lack it, None where all have it.
+
+    Raises what Conductor.run raises; what is left is then found by planning again.
+    """
+    plan, stage = change.plan, site.progress.stage
+    rollout = Rollout(site, plan, journal)
+    with stage("install"):
+        if built is not None:
+            install_release(site, change.fleet, built)
+        configure_release(site, plan.target, plan.vhost)
+    if plan.moves:
+        if not plan.rollback:
+            with stage("database"), journal.step("database", site.region.inventory.one(Role.DATABASE).name):
+                rollout.prepare_database(f"{change.running.id}-to-{plan.target.id}")
+        with stage("vhost"), journal.step("vhost", site.region.inventory.one(Role.MESSAGING).name):
+            rollout.open_vhost()
+    rollout.admit_stranded(change.fleet)
+    settled = len(change.fleet.states) - len(plan.moves)
+    Conductor(rollout, settled, promoted, gate, lambda: _go_back(site, change, journal)).run()
+    with stage("tidy"):
+        rollout.tidy(change.fleet, keep=change.running.id)
+
+
+def manifests(site: Site, fleet: Fleet) -> tuple[Release, ...]:
+    """Return every release that hosts have on disk, as the hosts describe them."""
+    ids = sorted({release_id for state in fleet.states for release_id in state.installed})
+    return tuple(manifest(site, fleet, release_id) for release_id in ids)
+
+
+def _go_back(site: Site, change: Change, journal: Journal) -> None:
+    """Bring a whole region back to where a failed change found it, by the same careful road."""
+    fleet = observe(site.region.inventory, site.remote)
+    plan = plan_rollout(fleet, change.plan.target, change.running, site.environment.policies, rollback=True)
+    Conductor(Rollout(site, plan, journal), promoted=True).run()
+
+
+def manifest(site: Site, fleet: Fleet, release_id: str) -> Release:
+    """Return a release as a host that has it describes it: the controller may never have built it."""
+    for state in fleet.states:
+        if release_id in state.installed:
+            return Release.from_json(site.remote.run(state.host, commands.manifest(release_id)).stdout)
+    raise ConfigurationInvalid(f"no host has release {release_id} on disk", hint="inv release.list")

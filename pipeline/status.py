@@ -1,0 +1,108 @@
+"""The status of a region: every host with what it holds, runs and is worth now, in one look that changes nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from pipeline.edges.parallel import on_each
+from pipeline.edges.ssh import Remote
+from pipeline.environment import Role
+from pipeline.errors import HostKeyRefused, HostUnreachable, PipelineError
+from pipeline.fleet import HostState, read_state, state_script
+from pipeline.hostfiles import UNITS
+from pipeline.inventory import Host
+from pipeline.rollout import Batch
+from pipeline.site import Site
+
+__all__ = ["HostStatus", "region_status"]
+
+
+@dataclass(frozen=True, slots=True)
+class HostStatus:
+    """One host for people: `current` and `running` are releases, `on_disk` all it has; "" where that means nothing."""
+
+    host: str
+    role: str
+    current: str
+    running: str
+    on_disk: tuple[str, ...]
+    vhost: str
+    health: str
+    batch: str
+
+
+def region_status(site: Site, batches: Callable[[tuple[HostState, ...]], tuple[Batch, ...]]) -> tuple[HostStatus, ...]:
+    """Return the status of every host, those of one role together; a host that does not answer is told as such.
+
+    `batches` says what is left of the rollout that the fleet is in the middle of, nothing where it is in none.
+    """
+    hosts = site.region.inventory.hosts
+    seen = on_each(hosts, lambda host: _look(host, site.remote))
+    states = tuple(one for one in seen if isinstance(one, HostState) and one.host.role in (Role.API, Role.ENGINE))
+    numbers = {name: number for number, batch in enumerate(batches(states), 1) for name in batch.names}
+    workers, servers = _told(lambda: _workers(site)), _told(lambda: _rotation(site))
+    return tuple(
+        _status(host, found, workers, servers, site.environment.heat.engine_workers, numbers.get(host.name))
+        for host, found in zip(hosts, seen, strict=True)
+    )
+
+
+def _look(host: Host, remote: Remote) -> HostState | str:
+    try:
+        return read_state(host, remote.run(host, state_script(UNITS[host.role]), timeout=30).stdout)
+    except (HostUnreachable, HostKeyRefused) as error:
+        return f"unreachable: {error.message}"
+
+
+def _told(ask: Callable[[], Mapping[str, str]]) -> Mapping[str, str] | str:
+    """Return what is answered, or why there is no answer: status is for looking at what is broken."""
+    try:
+        return ask()
+    except PipelineError as error:
+        return f"unknown: {error.message}"
+
+
+def _workers(site: Site) -> Mapping[str, str]:
+    counts = Counter(row.host for row in site.database.engines() if row.live)
+    return {name: str(count) for name, count in counts.items()}
+
+
+def _rotation(site: Site) -> Mapping[str, str]:
+    states: dict[str, set[str]] = {}
+    for server in site.balancer.servers():
+        states.setdefault(server.name, set()).add(server.status.split(" ")[0])
+    return {name: "/".join(sorted(found)) for name, found in states.items()}
+
+
+def _status(
+    host: Host,
+    found: HostState | str,
+    workers: Mapping[str, str] | str,
+    servers: Mapping[str, str] | str,
+    wanted: int,
+    batch: int | None,
+) -> HostStatus:
+    number = "" if batch is None else str(batch)
+    if isinstance(found, str):
+        return HostStatus(host.name, host.role.value, "", "", (), "", found, number)
+    heat = host.role in (Role.API, Role.ENGINE)
+    running = found.running if heat else ""
+    health = _health(host, found, workers, servers, wanted)
+    return HostStatus(host.name, host.role.value, found.current, running, found.installed, found.vhost, health, number)
+
+
+def _health(
+    host: Host, found: HostState, workers: Mapping[str, str] | str, servers: Mapping[str, str] | str, wanted: int
+) -> str:
+    if found.draining:
+        return "draining"
+    if not found.running:
+        return "down"
+    if host.role is Role.ENGINE:
+        count = workers if isinstance(workers, str) else workers.get(host.name, "0")
+        return count if isinstance(workers, str) else f"{count}/{wanted} workers"
+    if host.role is Role.API:
+        return servers if isinstance(servers, str) else servers.get(host.name, "not in rotation")
+    return "up"
