@@ -20,6 +20,7 @@ from invoke.tasks import task
 
 if TYPE_CHECKING:
     from pipeline.workflow import Pipeline
+    from pipeline.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parent
 DEBUG = "--debug" in sys.argv or "-d" in sys.argv
@@ -87,8 +88,8 @@ def _terminated(_signal: int, _frame: object) -> None:
     sys.exit(143)
 
 
-def pipeline() -> Pipeline:
-    """Return the pipeline of this checkout."""
+def pipeline(workspace: Workspace | None = None) -> Pipeline:
+    """Return the pipeline of this checkout, in its usual workspace or in another."""
     from rich.console import Console
 
     from pipeline.edges.clock import SystemClock
@@ -99,11 +100,8 @@ def pipeline() -> Pipeline:
     clock = SystemClock()
     # Where nobody watches, a log's lines are not to be folded at 80 columns.
     console = Console(width=None if sys.stdout.isatty() else 160)
-    return Pipeline(
-        Workspace(ROOT, Path(os.environ.get("PIPELINE_STATE", ROOT / ".state")).resolve()),
-        clock,
-        Progress(console, clock),
-    )
+    usual = Workspace(ROOT, Path(os.environ.get("PIPELINE_STATE", ROOT / ".state")).resolve())
+    return Pipeline(workspace or usual, clock, Progress(console, clock))
 
 
 # local: the cloud on this machine
@@ -284,6 +282,23 @@ def region_status(_: Context, environment: str, json: str = "") -> None:
         it.progress.console.print(f"locked: {holder.operation} by {holder.owner}, run {holder.run_id}", markup=False)
 
 
+# bench: this project beside others
+
+
+@command(help={"from_": "release to deploy first", "to": "release to upgrade to", "json": "file for the figures"})
+def bench_upgrade(_: Context, from_: str = "25.0.2", to: str = "26.0.2", json: str = "") -> None:
+    """Upgrade beside kolla-ansible's and openstack-ansible's way, each on a fresh region under the same traffic."""
+    from benchmarks.upgrade import measure
+    from pipeline import show
+    from pipeline.workspace import Workspace
+
+    it = pipeline(Workspace(ROOT, ROOT / ".state" / "bench"))
+    figures = measure(it, from_, to)
+    if json:
+        show.save_figures(figures, Path(json))
+    show.rollouts(figures, it.progress.console)
+
+
 # lock: who changes an environment
 
 
@@ -440,6 +455,9 @@ def _collection() -> Collection:
     canary.add_task(promote_canary, name="promote")
     for name, one in (("status", lock_status), ("hold", lock_hold), ("release", lock_release), ("break", lock_break)):
         lock.add_task(one, name=name)
+    bench = Collection("bench")
+    bench.add_task(bench_upgrade, name="upgrade")
+    root.add_collection(bench)
     root.add_collection(canary)
     root.add_collection(lock)
     root.add_collection(Collection("local", up, down, status, ssh, logs))

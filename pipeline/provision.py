@@ -46,7 +46,7 @@ def install_release(site: Site, fleet: Fleet, built: Built) -> tuple[Host, ...]:
         archive = f"/home/{site.environment.ssh.user}/{built.archive.name}"
         site.remote.put(host, built.archive, archive)
         script = f"set -eu\n{commands.make_user()}\n{install_script(release.id, built.sha256, archive)}"
-        site.remote.run(host, script, timeout=site.environment.deadlines.step)
+        site.step(host, "install", script, timeout=site.environment.deadlines.step)
         site.progress.say(f"{host.name}: {release.id} installed")
 
     on_each(missing, install)
@@ -90,7 +90,7 @@ def first_start(site: Site, release: Release) -> None:
     """Start a region that never ran: schema, then engines, then APIs; every host at once, for nobody uses it yet."""
     engines = site.region.inventory.of(Role.ENGINE)
     deadline = site.environment.deadlines.step
-    site.remote.run(engines[0], commands.db_sync(release.id), timeout=deadline)
+    site.step(engines[0], "db-sync", commands.db_sync(release.id), timeout=deadline)
     for role in (Role.ENGINE, Role.API):
         units = UNITS[role]
 

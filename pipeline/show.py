@@ -31,8 +31,10 @@ __all__ = [
     "lock",
     "proof",
     "releases",
+    "rollouts",
     "rungs",
     "save",
+    "save_figures",
     "save_hosts",
     "table",
     "timing",
@@ -40,6 +42,7 @@ __all__ = [
     "write",
 ]
 
+_HELD = "WaitConditions held open / the longest"
 _COLOUR = {"passed": "green", "failed": "red", "error": "red", "skipped": "yellow"}
 
 
@@ -101,11 +104,12 @@ def proof(
 
 
 def _seen(report: TrafficReport) -> list[tuple[str, str]]:
-    stacks, requests = report.stacks, report.requests
+    stacks, requests, waits = report.stacks, report.requests, report.wait_conditions
     return [
         ("stacks completed / failed / stuck", f"{stacks.completed} / {stacks.failed} / {stacks.stuck}"),
         ("requests / errors", f"{requests.total} / {requests.errors}"),
         ("longest time without an answer", f"{requests.longest_gap_s:.2f} s"),
+        *([(_HELD, f"{waits.held} / {waits.longest_open_s:.1f} s")] if waits.held else []),
     ]
 
 
@@ -155,6 +159,23 @@ def hosts(found: Sequence[HostStatus], console: Console) -> None:
 def save_hosts(found: Sequence[HostStatus], path: Path) -> None:
     """Write every host of a region as JSON. Raises PipelineError where the file cannot be written."""
     write(path, json.dumps([asdict(one) for one in found], indent=2) + "\n")
+
+
+def save_figures(figures: Mapping[str, Any], path: Path) -> None:
+    """Write a benchmark's figures as JSON. Raises PipelineError where the file cannot be written."""
+    write(path, json.dumps(figures, indent=2) + "\n")
+
+
+def rollouts(figures: Mapping[str, Any], console: Console) -> None:
+    """Print what customers saw of each way to upgrade, side by side."""
+    rows = []
+    for name, seen in figures["rollouts"].items():
+        stacks, requests = seen["stacks"], seen["requests"]
+        counts = [str(stacks[kind]) for kind in ("completed", "failed", "stuck")]
+        asked = [str(requests["total"]), str(requests["errors"]), f"{requests['longest_gap_s']:.2f} s"]
+        rows.append((name, *counts, *asked, f"{seen['wall_s']:.0f} s"))
+    columns = ("rollout", "completed", "failed", "stuck", "requests", "errors", "longest gap", "wall")
+    table(f"Heat {figures['from']} to {figures['to']}, three ways", columns, rows, console)
 
 
 def lock(environment: str, holder: Holder | None, clock: Clock, console: Console) -> None:

@@ -10,8 +10,10 @@ from pipeline.edges.broker import Broker
 from pipeline.edges.clock import Clock
 from pipeline.edges.database import Database
 from pipeline.edges.heat import Heat
-from pipeline.edges.ssh import Remote
+from pipeline.edges.ssh import Remote, Result
+from pipeline.edges.steps import run_step
 from pipeline.environment import Environment, Role
+from pipeline.inventory import Host
 from pipeline.progress import Progress
 from pipeline.region import Region
 
@@ -29,6 +31,10 @@ class Site:
     customer: Heat
     clock: Clock
     progress: Progress
+
+    def step(self, host: Host, name: str, script: str, *, timeout: float) -> Result:
+        """Run a long script on `host` apart from the connection; see pipeline.edges.steps.run_step."""
+        return run_step(self.remote, self.clock, host, name, script, timeout=timeout, report=self.progress.say)
 
     @property
     def database(self) -> Database:

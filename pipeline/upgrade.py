@@ -73,16 +73,16 @@ class Rollout:
         site, release = self.site, self.plan.target
         host = site.region.inventory.one(Role.ENGINE)
         deadline = site.environment.deadlines.step
-        site.remote.run(host, commands.upgrade_check(release.id), timeout=deadline)
+        site.step(host, "upgrade-check", commands.upgrade_check(release.id), timeout=deadline)
         for days in purge_steps(site.database.oldest_deleted_days()):
             site.progress.say(f"purging what was deleted more than {days} days ago")
-            site.remote.run(host, commands.purge_deleted(release.id, days), timeout=deadline)
+            site.step(host, "purge", commands.purge_deleted(release.id, days), timeout=deadline)
         path = ""
         if site.environment.policies.database.backup is Backup.REQUIRED:
-            path = site.database.backup(backup_name, timeout=deadline)
+            path = site.database.backup(backup_name, partial(site.step, timeout=deadline))
             site.progress.say(f"backup: {path} on {site.region.inventory.one(Role.DATABASE).name}")
         if site.database.alembic_head() != release.alembic_head:
-            site.remote.run(host, commands.db_sync(release.id), timeout=deadline)
+            site.step(host, "db-sync", commands.db_sync(release.id), timeout=deadline)
             site.progress.say(f"schema is at {site.database.alembic_head()}")
         return path
 

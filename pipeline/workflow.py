@@ -238,7 +238,8 @@ class Pipeline:
             with Traffic(partial(_customer, site, self.workspace), settings, self.clock, prefix="canary") as traffic:
                 try:
                     self.clock.sleep(settings.before)
-                    roll_out(site, change, built, journal, gate=run.gate, promoted=promoted)
+                    with self.progress.stage("rollout"):
+                        roll_out(site, change, built, journal, gate=run.gate, promoted=promoted)
                     self.clock.sleep(settings.after)
                 finally:
                     outcome.counts.update(traffic.report().counts())

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shlex
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from pipeline.edges.ssh import Remote
+from pipeline.edges.ssh import Remote, Result
 from pipeline.errors import CommandFailed, PipelineError
 from pipeline.inventory import Host
 
@@ -126,11 +126,12 @@ class Database:
         answer = self._rows("SELECT COALESCE(MAX(DATEDIFF(UTC_TIMESTAMP(), deleted_at)), 0) FROM heat.stack")
         return int(answer[0][0])
 
-    def backup(self, name: str, *, timeout: float) -> str:
+    def backup(self, name: str, step: Callable[[Host, str, str], Result]) -> str:
         """Dump database `heat` to a gzip file (0600) on the database's host; return its path.
 
-        Dumps in one transaction, so that customers go on. A dump that does not end as mariadb-dump ends one is
-        removed. Raises BackupFailed. Source: Heat's upgrades guide, "Back up your database".
+        `step` runs a script on a host under a name, as long as that takes. Dumps in one transaction, so that customers
+        go on. A dump that does not end as mariadb-dump ends one is removed. Raises BackupFailed.
+        Source: Heat's upgrades guide, "Back up your database".
         """
         path = f"{BACKUPS}/{name}.sql.gz"
         script = f"""\
@@ -139,12 +140,13 @@ umask 077
 install -d -m 0700 {BACKUPS}
 partial={shlex.quote(path + ".partial")}
 trap 'rm -f "$partial"' EXIT
+trap 'exit 143' TERM
 mariadb-dump --single-transaction --quick --routines --databases heat | gzip -1 >"$partial"
 gzip -dc "$partial" | tail -n 1 | grep -q 'Dump completed'
 mv "$partial" {shlex.quote(path)}
 stat -c %s {shlex.quote(path)}"""
         try:
-            self._remote.run(self._host, script, timeout=timeout)
+            step(self._host, "backup", script)
         except CommandFailed as error:
             raise BackupFailed(
                 f"the database could not be backed up, so nothing was changed: {error.message}",
