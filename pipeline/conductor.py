@@ -103,8 +103,13 @@ class Conductor:
     def _advance(self, batch: Batch) -> None:
         """Move the hosts of a batch, as many at once as it allows; after a failure those in flight are finished."""
         with ThreadPoolExecutor(max_workers=batch.width, thread_name_prefix="move") as pool:
-            for future in [pool.submit(self._move, state) for state in batch.hosts]:
-                future.result()
+            futures = [pool.submit(self._move, state) for state in batch.hosts]
+            try:
+                for future in futures:
+                    future.result()
+            except BaseException:  # an interrupt: hosts in flight are finished, no other is begun
+                self._stopped = self._stopped or Inconclusive("interrupted")
+                raise
 
     def _move(self, state: HostState) -> None:
         if self._stopped is not None or len(self._failed) > self._policy.max_fail:

@@ -354,10 +354,10 @@ class Pipeline:
     @contextmanager
     def _changing(self, operation: Operation, name: str, lock_wait: float) -> Iterator[Changing]:
         """Hold the environment's lock, and keep what is said and done in a directory of the run's own."""
-        log = self.runs.begin(name, operation)
-        started = self.clock.now()
-        holder = Holder(who(), operation, log.id, socket.gethostname(), os.getpid(), started)
+        started, run_id = self.clock.now(), self.runs.name(operation)
+        holder = Holder(who(), operation, run_id, socket.gethostname(), os.getpid(), started)
         with self.locks(name).held(name, holder, wait=lock_wait) as lease, self.runs.heeding(name):
+            log = self.runs.begin(name, run_id)
             run = Changing(operation, name, log, lease, self.runs)
             ended: BaseException | None = None
             try:

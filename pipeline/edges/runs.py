@@ -84,9 +84,12 @@ class Runs:
     directory: Path
     clock: Clock
 
-    def begin(self, environment: str, operation: str) -> Run:
+    def name(self, operation: str) -> str:
+        """Return a name for a run that begins now."""
+        return f"{self.clock.now():%Y%m%dT%H%M%SZ}-{operation}-{secrets.token_hex(2)}"
+
+    def begin(self, environment: str, name: str) -> Run:
         """Make the directory of a new run. Raises PipelineError where that cannot be done."""
-        name = f"{self.clock.now():%Y%m%dT%H%M%SZ}-{operation}-{secrets.token_hex(2)}"
         directory = self.directory / environment / name
         try:
             directory.mkdir(parents=True, mode=_DIRECTORY)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -150,3 +152,41 @@ def test_a_release_with_evidence_is_promoted_for_real(story: Proof, pipeline: Pi
     pipeline.promote("local-production", NEW)
     records = [record for record in pipeline.store.records("local-production") if record.operation == "promote"]
     assert records[-1].passed
+
+
+def test_a_rollback_goes_back_by_the_same_careful_road_and_loses_nothing(story: Proof, pipeline: Pipeline) -> None:
+    report, plan = pipeline.rollback("local-production")
+    assert report.ok, report.failures
+    assert (plan.rollback, plan.target) == (True, pipeline.wheelhouse.find(OLD).release)
+    assert {(one.running, one.batch) for one in pipeline.status("local-production") if one.running} == {
+        (plan.target.id, "")
+    }
+    checks = pipeline.verify("local-production")
+    assert checks.ok, checks.told
+
+
+def test_a_step_runs_once_though_its_connection_is_lost(site: Site) -> None:
+    host = site.region.inventory.one(Role.ENGINE)
+    log = "/run/lost-step"
+    script = f"echo begun >>{log}; sleep 4; echo ended >>{log}"
+
+    def lose_it() -> None:
+        time.sleep(2)
+        site.remote.close()
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        lost = pool.submit(lose_it)
+        site.step(host, "lost", script, timeout=60)
+        lost.result()
+    assert site.remote.run(host, f"cat {log}; rm {log}").stdout.split() == ["begun", "ended"]
+
+
+def test_every_run_left_its_plan_events_journal_counts_and_summary(story: Proof, pipeline: Pipeline) -> None:
+    upgrades = [run for run in pipeline.runs.of("local") if "-upgrade-" in run.id]
+    first = upgrades[0]
+    names = {path.name for path in first.directory.iterdir()}
+    assert names == {"plan.json", "events.jsonl", "journal.jsonl", "counts.json", "summary.json"}
+    assert first.summary is not None
+    assert first.summary["exit_code"] == 0
+    drained = [line for line in (first.directory / "journal.jsonl").read_text().splitlines() if '"drained"' in line]
+    assert len(drained) == 2
