@@ -71,13 +71,19 @@ class Conductor:
             self._begin(batch)
             self._advance(batch)
             if self._stopped is not None:
-                raise self._stopped
-            if len(self._failed) > self._policy.max_fail:
+                raise self._named(self._stopped)
+            if self._halting(batch):
                 raise self._halt(batch)
             if batch is not plan.batches[-1]:
                 self._pause_after(batch)
         if self._failed:
             raise FleetMixed(self._summary("the rollout ended"), hint="mend the cause, then run the same command again")
+
+    def _halting(self, batch: Batch) -> bool:
+        """Whether no other host may begin: a canary failed, too many hosts did, or as many as may be down of a role."""
+        down = sum(failure.state.host.role is batch.role for failure in self._failed)
+        too_many = len(self._failed) > self._policy.max_fail
+        return too_many or down >= batch.width or (batch.canary and bool(self._failed))
 
     @property
     def _policy(self) -> Policy:
@@ -91,8 +97,11 @@ class Conductor:
         """Wait for what must hold before a batch; say what is in flight when the APIs of a cutover begin to move."""
         site, plan = self.rollout.site, self.rollout.plan
         if batch.when_idle:
-            with site.progress.stage("old vhost idle"):
-                self.rollout.await_idle()
+            try:
+                with site.progress.stage("old vhost idle"):
+                    self.rollout.await_idle()
+            except PipelineError as error:
+                raise self._named(error) from error
         first_api = next((one for one in plan.batches if one.role is Role.API), None)
         if batch is first_api and plan.mode is Mode.VHOST_CUTOVER:
             flying = site.database.in_flight([])
@@ -103,7 +112,7 @@ class Conductor:
     def _advance(self, batch: Batch) -> None:
         """Move the hosts of a batch, as many at once as it allows; after a failure those in flight are finished."""
         with ThreadPoolExecutor(max_workers=batch.width, thread_name_prefix="move") as pool:
-            futures = [pool.submit(self._move, state) for state in batch.hosts]
+            futures = [pool.submit(self._move, state, batch) for state in batch.hosts]
             try:
                 for future in futures:
                     future.result()
@@ -111,13 +120,13 @@ class Conductor:
                 self._stopped = self._stopped or Inconclusive("interrupted")
                 raise
 
-    def _move(self, state: HostState) -> None:
-        if self._stopped is not None or len(self._failed) > self._policy.max_fail:
+    def _move(self, state: HostState, batch: Batch) -> None:
+        if self._stopped is not None or self._halting(batch):
             return
         try:
             self._may_go_on()
         except PipelineError as error:
-            self._stopped = _renamed(error, self._summary(error.message))
+            self._stopped = error
             return
         try:
             with self.rollout.site.progress.stage(f"move {state.host.name}"):
@@ -155,7 +164,7 @@ class Conductor:
                     try:
                         stays_healthy(site, state.host, self.rollout.is_healthy(state), seconds=canary.soak)
                     except PipelineError as error:
-                        self._failed.append(Failure(state, error))
+                        self._take_back(state, canaries, error)
                         raise self._halt(Batch(state.host.role, canaries, 1, canary=True)) from error
             self._progressed = self._now
         if not (canary.auto_promote or self.promoted):
@@ -165,12 +174,19 @@ class Conductor:
                 hint=f"inv canary.promote {name}, or inv rollback {name}",
             )
 
+    def _take_back(self, state: HostState, canaries: tuple[HostState, ...], error: PipelineError) -> None:
+        """Count a canary that failed its soak as failed, and the others as moved by this run, whichever moved them."""
+        self.moved -= sum(canary in self.rollout.plan.unproved for canary in canaries)
+        others = [canary for canary in canaries if canary is not state and canary not in self._done]
+        self._done = [done for done in self._done if done is not state] + others
+        self._failed.append(Failure(state, error))
+
     def _halt(self, batch: Batch) -> PipelineError:
         """Put back what the policy says, and return the error that ends the run."""
         hint = f"read the journal: inv local.ssh {self._failed[-1].state.host.name}"
         if not all(failure.certain for failure in self._failed):
             worst = next(failure for failure in self._failed if not failure.certain)
-            return _renamed(worst.error, self._summary("halted"))
+            return self._named(worst.error, "halted")
         back = self._revert(batch)
         if back is None:
             return FleetMixed(self._summary("halted"), hint=hint)
@@ -180,25 +196,40 @@ class Conductor:
 
     def _revert(self, batch: Batch) -> str | None:
         """Return who went back ("engine-0 is"), None where nobody did or could."""
-        policy, doomed = self._policy.auto_revert, [failure.state for failure in self._failed]
+        policy = self._policy.auto_revert
         if policy is AutoRevert.NONE:
             return None
-        try:
-            for state in doomed:
-                self.rollout.revert(state, failed=True)
-            names = [state.host.name for state in doomed]
-            if policy is AutoRevert.ALL and self.go_back is not None and (self._done or self.moved):
+        stay = [failure.state for failure in self._failed if not self._goes_back(failure.state, failed=True)]
+        names = [failure.state.host.name for failure in self._failed if failure.state not in stay]
+        if policy is AutoRevert.ALL and self.go_back is not None and (self._done or self.moved) and not stay:
+            try:
                 self.go_back()
-                self._done, self.moved = [], 0
-                return "every host is"
-            for state in [one for one in reversed(self._done) if one in batch.hosts]:
-                self.rollout.revert(state, failed=False)
+            except PipelineError as error:
+                self._could_not(error)
+                return None
+            self._done, self.moved = [], 0
+            return "every host is"
+        for state in [one for one in reversed(self._done) if one in batch.hosts]:
+            if self._goes_back(state, failed=False):
                 self._done.remove(state)
                 names.append(state.host.name)
+        return None if stay or not names else f"{', '.join(names)} {'is' if len(names) == 1 else 'are'}"
+
+    def _goes_back(self, state: HostState, *, failed: bool) -> bool:
+        try:
+            self.rollout.revert(state, failed=failed)
         except PipelineError as error:
-            self.rollout.site.progress.say(f"could not be put back: {error.message}")
-            return None
-        return f"{', '.join(names)} {'is' if len(names) == 1 else 'are'}"
+            self._could_not(error)
+            return False
+        return True
+
+    def _could_not(self, error: PipelineError) -> None:
+        self.rollout.site.progress.say(f"could not be put back: {error.message}")
+
+    def _named(self, error: PipelineError, what: str = "") -> PipelineError:
+        """Return the same error, and so the same exit code, with every host of the plan named."""
+        error.message = self._summary(what or error.message)
+        return error
 
     def _summary(self, what: str) -> str:
         """Return `what` with every host of the plan named: done, failed and why, remaining."""
@@ -208,9 +239,3 @@ class Conductor:
         left = [state.host.name for state in self.rollout.plan.moves if state.host.name not in over]
         parts = (("done", done), ("failed", failed), ("remaining", left))
         return f"{what}; " + "; ".join(f"{kind}: {', '.join(names) or 'none'}" for kind, names in parts)
-
-
-def _renamed(error: PipelineError, message: str) -> PipelineError:
-    """Return the same kind of error, and so the same exit code, that says more."""
-    error.message = message
-    return error

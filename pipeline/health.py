@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipeline import commands
-from pipeline.edges.heat import HeatRefused
 from pipeline.errors import HostKeyRefused, Inconclusive, PipelineError
 from pipeline.hostfiles import UNITS
 from pipeline.inventory import Host
@@ -60,14 +59,12 @@ def api_answers(site: Site, host: Host, revisions: frozenset[str]) -> bool:
     """Return whether both APIs of `host` are healthy and a customer's question goes through it to an engine and back.
 
     `revisions` are those an engine may answer with. The question is put to the host itself, not to the load balancer.
+    Raises HeatRefused where Keystone gives no token: then nobody asked.
     """
     settings = site.environment.heat
     url = f"http://{host.address}:{settings.api_port}"
     cfn = f"http://{host.address}:{settings.cfn_port}"
-    try:
-        token, project = site.customer.credentials()
-    except HeatRefused:
-        return False  # Keystone does not answer now: ask again until the deadline
+    token, project = site.customer.credentials()
     script = "\n".join(
         [
             "set -e",
@@ -103,7 +100,7 @@ def stays_healthy(site: Site, host: Host, healthy: Callable[[], bool], *, second
             raise
         except PipelineError as error:
             held, errors = False, errors + 1
-            if errors >= policy.consecutive_errors:
+            if errors >= policy.consecutive_errors or clock.monotonic() >= deadline:
                 raise Inconclusive(
                     f"{host.name}: its health could not be asked, {errors} times in a row: {error.message}",
                     hint="run the same command again when that answers",

@@ -209,6 +209,7 @@ def _batches(role: Role, pending: tuple[HostState, ...], total: int, done: int, 
 def _target_vhost(fleet: Fleet, mode: Mode, target: Release) -> str:
     if mode is Mode.VHOST_CUTOVER:
         there = {state.vhost for state in fleet.states if state.current == target.id and state.vhost}
+        there -= {state.vhost for state in fleet.states if state.current != target.id}
         return min(there, default=vhost_of(target))  # a release may have come to a vhost that an older one opened
     used = sorted({state.vhost for state in fleet.states if state.vhost})
     if len(used) != 1:

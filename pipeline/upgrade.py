@@ -165,7 +165,8 @@ class Rollout:
         because messages are acknowledged before they are worked on.
         """
         policy = self.site.environment.policies.drain
-        old = [engine for state in self.plan.waits_for_idle for engine in workers_of(self.site, state.host).running]
+        serving = (state for state in self.plan.waits_for_idle if state.running or state.draining)
+        old = [engine for state in serving for engine in workers_of(self.site, state.host).running]
         quiet, last = 0, ""
         deadline = self.site.clock.monotonic() + policy.timeout
         while True:
@@ -194,7 +195,9 @@ class Rollout:
             if vhost.startswith("heat-") and vhost != self.plan.vhost:
                 site.broker.delete_vhost(vhost)
                 site.progress.say(f"vhost {vhost} removed")
-        for state in fleet.states if self.plan.moves and not self.plan.rollback else ():
+        # Killed between the last host's switch and its start, a run is taken up with nothing known to go back to.
+        over = self.plan.moves and not self.plan.rollback and keep != target.id
+        for state in fleet.states if over else ():
             for old in set(state.installed) - {target.id, keep}:
                 site.remote.run(state.host, commands.remove_release(old))
                 site.progress.say(f"{state.host.name}: release {old} removed")

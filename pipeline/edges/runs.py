@@ -46,11 +46,7 @@ class Run:
 
     def save(self, name: str, value: Any) -> None:
         """Keep `value` as NAME.json, whole or not at all."""
-        target = self.directory / f"{name}.json"
-        partial = target.with_suffix(".partial")
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _FILE), "w", encoding="utf-8") as stream:
-            stream.write(json.dumps(value, indent=1, default=str) + "\n")
-        partial.replace(target)
+        _write(self.directory / f"{name}.json", value)
 
     @property
     def summary(self) -> dict[str, Any] | None:
@@ -108,8 +104,7 @@ class Runs:
         """Ask the run under way in `environment` to pause or to abort before it begins with another host."""
         path = self._request(environment)
         path.parent.mkdir(parents=True, exist_ok=True, mode=_DIRECTORY)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _FILE), "w", encoding="utf-8") as stream:
-            json.dump({"request": request, "who": who}, stream)
+        _write(path, {"request": request, "who": who})
 
     def asked(self, environment: str) -> tuple[Request, str] | None:
         """Return what was asked of the run under way, and by whom."""
@@ -127,6 +122,13 @@ class Runs:
 
     def _request(self, environment: str) -> Path:
         return self.directory / environment / "request.json"
+
+
+def _write(target: Path, value: Any) -> None:
+    partial = target.with_suffix(".partial")
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _FILE), "w", encoding="utf-8") as stream:
+        stream.write(json.dumps(value, indent=1, default=str) + "\n")
+    partial.replace(target)
 
 
 def _json(path: Path) -> dict[str, Any] | None:

@@ -19,7 +19,7 @@ from pipeline import commands
 from pipeline.edges.clock import Clock, FakeClock
 from pipeline.edges.ssh import Result
 from pipeline.environment import Environment, Role, load, merge
-from pipeline.errors import CommandFailed
+from pipeline.errors import CommandFailed, HostUnreachable
 from pipeline.fleet import Fleet, HostState
 from pipeline.inventory import Host, Inventory
 from pipeline.journal import Journal
@@ -38,6 +38,8 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKfN"
 R25 = Release(HeatVersion(25, 0, 2), "1.36", "1.4", "c6214ca60943", "3.11", ())
 R26 = Release(HeatVersion(26, 0, 2), "1.36", "1.9", "97b2a986f922", "3.11", ())
 R27 = Release(HeatVersion(27, 0, 1), "1.36", "1.9", "97b2a986f922", "3.11", ())
+
+KNOWN = {release.id: release for release in (R25, R26, R27)}
 
 SECRETS = {
     "service_password": "s3cret-service",
@@ -134,6 +136,8 @@ def journal(clock: Clock, lines: Kept | None = None) -> Journal:
     return Journal(clock, lines or Kept())
 
 
+_DETACHED = re.compile(r"^ *cat >script <<'(\w+)'\n\{\n(.*)\n\}\n\1$", re.MULTILINE | re.DOTALL)
+
 Answer = str | Result | Exception | Callable[[Host, str], "str | Result"]
 
 
@@ -145,6 +149,7 @@ class ScriptedRemote:
     """
 
     def __init__(self) -> None:
+        self.ends_steps = True  # a detached step's script is run like any other, and its step has ended at once
         self.ran: list[tuple[str, str]] = []
         self.copied: list[tuple[str, Path, str]] = []
         self._rules: list[tuple[re.Pattern[str], str, list[Answer]]] = []
@@ -155,6 +160,10 @@ class ScriptedRemote:
         self._rules.insert(0, (re.compile(pattern, re.MULTILINE), host, list(answers or ("",))))
 
     def run(self, host: Host, script: str, *, timeout: float = 300, check: bool = True, root: bool = True) -> Result:
+        if self.ends_steps and (step := _DETACHED.search(script)):
+            return self._run_detached(host, step[2])
+        if self.ends_steps and "rm -f step script stdout stderr status" in script:  # a detached step's result was read
+            return Result(0, "", "")
         with self._lock:
             self.ran.append((host.name, script))
             answer = self._answer(host, script)
@@ -173,6 +182,11 @@ class ScriptedRemote:
 
     def close(self) -> None:
         pass
+
+    def _run_detached(self, host: Host, script: str) -> Result:
+        """Answer as a detached step does that ends at once; see pipeline.detached."""
+        result = self.run(host, script, check=False)
+        return Result(0, f"step ended started exited {result.status} success\n{result.stdout}", result.stderr)
 
     def scripts(self, pattern: str) -> list[str]:
         """Return the scripts in which `pattern` is found, in the order they were run."""
@@ -194,17 +208,24 @@ class ScriptedRemote:
         raise AssertionError(f"{host.name} was not expected to run: {script}")
 
 
+ASKS = (r"^\[ -L /opt/heat/current", r"^cat /opt/heat/releases/\S+/manifest\.json$")
+"""The questions that the hosts of a fleet are asked, beside those to database, broker and load balancer."""
+
+
 class Machines:
     """What the scripts of an upgrade do to the hosts of a region, in memory: links, units, engines' rows, rotation.
 
+    Each has `installed` on disk, and each release talks on a vhost of its own.
+
     A host whose link names a release in `broken` never gets healthy, and whose link names one in `refused` does not
     even start; one in `stuck` leaves its rows when it stops. `looks` are how often a host is looked at before its stop
-    has ended (0 where not said); until then it is in `draining`.
+    has ended (0 where not said); until then it is in `draining`. `lost` are how many acts on a host get no answer.
     """
 
     def __init__(self, remote: ScriptedRemote, hosts: Inventory, release: Release, workers: int) -> None:
         self.hosts = hosts.of(Role.API, Role.ENGINE)
         self.current = {host.name: release.id for host in self.hosts}
+        self.installed = {host.name: [release.id] for host in self.hosts}
         self.running = {host.name: True for host in self.hosts}
         self.rotation = {host.name: "ready" for host in hosts.of(Role.API)}
         self.broken: set[str] = set()
@@ -212,12 +233,17 @@ class Machines:
         self.stuck: set[str] = set()
         self.looks: dict[str, int] = {}
         self.draining: set[str] = set()
+        self.lost: dict[str, int] = {}
         self.rows: dict[str, list[str]] = {host.name: [] for host in hosts.of(Role.ENGINE)}
         self._workers = workers
         self._ids = count(1)
         for name in self.rows:
             self._register(name)
         remote.on(r"^systemctl (stop --no-block|start) heat-|^ln -sfn", self._act)
+        remote.on(ASKS[0], self._facts)
+        remote.on(ASKS[1], lambda _, script: KNOWN[script.split("/")[4]].to_json())
+        remote.on(r"^mkdir -p /opt/heat/releases$", self._install)
+        remote.on(r"^mv -T -- /opt/heat/releases/", self._remove)
         remote.on(r"systemctl is-active --quiet heat-", lambda host, _: Result(0 if self._healthy(host) else 3, "", ""))
         remote.on(r"FROM heat\.service", self._engines)
         remote.on(r"stack_lock", "0\t0\t0\n")
@@ -264,6 +290,9 @@ class Machines:
         self.rows[name] += [str(UUID(int=next(self._ids))) for _ in range(self._workers)]
 
     def _act(self, host: Host, script: str) -> Result:
+        if self.lost.get(host.name, 0) > 0:
+            self.lost[host.name] -= 1
+            raise HostUnreachable(f"{host.name} is gone", hint="see to it")
         for line in script.splitlines():
             if line.startswith("systemctl stop --no-block"):
                 if not self._stopped(host):
@@ -277,6 +306,29 @@ class Machines:
                 if host.role is Role.ENGINE and self._healthy(host):
                     self._register(host.name)
         return Result(0, "success\n", "")
+
+    def _facts(self, host: Host, script: str) -> str:
+        """Answer pipeline.fleet.state_script."""
+        current = self.current[host.name]
+        return "\n".join(
+            [
+                f"current {current}",
+                f"vhost heat-{current}",
+                *(f"installed {release}" for release in self.installed[host.name]),
+                f"running {self._serves(host)}",
+                *([f"draining {host.role.value}"] if host.name in self.draining else []),
+            ]
+        )
+
+    def _install(self, host: Host, script: str) -> str:
+        (release,) = re.findall(r"^id=(\S+)$", script, re.MULTILINE)
+        self.installed[host.name].append(release)
+        return ""
+
+    def _remove(self, host: Host, script: str) -> str:
+        (release,) = re.findall(r"^mv -T -- /opt/heat/releases/(\S+)", script, re.MULTILINE)
+        self.installed[host.name].remove(release)
+        return ""
 
     def _stopped(self, host: Host) -> bool:
         """Look at a host that is to stop, and return whether it has ended."""
@@ -309,6 +361,47 @@ class Machines:
         for server, state in re.findall(r"set server heat-api/(\S+) state (\w+)", script):
             self.rotation[server] = state
         return "\n"
+
+
+class Services:
+    """Database and broker as far as an upgrade asks them, in memory: the schema's head, the vhosts, the backups.
+
+    A backup is the path of its file, and the head of the schema that is in it.
+    """
+
+    def __init__(self, remote: ScriptedRemote, release: Release) -> None:
+        self.head = release.alembic_head
+        self.vhosts = {vhost_of(release)}
+        self.backups: dict[str, str] = {}
+        remote.on(r"DATEDIFF", "0\n")
+        remote.on(r"information_schema", "1\n")
+        remote.on(r"version_num", lambda *_: f"{self.head}\n")
+        remote.on(r"/heat-status .*upgrade check$|/heat-manage .*service clean$")
+        remote.on(r"/heat-manage .*db_sync$", self._sync)
+        remote.on(r"mariadb-dump", self._back_up)
+        remote.on(r"list_policies", "[]")
+        remote.on(r"list_vhosts name$", lambda *_: json.dumps([{"name": name} for name in sorted(self.vhosts)]))
+        remote.on(r"add_vhost", self._add)
+        remote.on(r"delete_vhost", self._delete)
+
+    def _sync(self, host: Host, script: str) -> str:
+        (release,) = set(re.findall(r"/releases/([^/]+)/", script))
+        self.head = KNOWN[release].alembic_head
+        return ""
+
+    def _back_up(self, host: Host, script: str) -> str:
+        (path,) = re.findall(r'^mv "\$partial" (\S+)$', script, re.MULTILINE)
+        self.backups[path] = self.head
+        return "1\n"
+
+    def _add(self, host: Host, script: str) -> str:
+        name = re.findall(r"add_vhost (\S+)", script)[0]
+        self.vhosts.add(name)
+        return ""
+
+    def _delete(self, host: Host, script: str) -> str:
+        self.vhosts.remove(script.split()[-1])
+        return ""
 
 
 class Customer:

@@ -97,7 +97,9 @@ class StandInHeat:
     def resources(self, stack_id: str, *, depth: int = 3) -> tuple[Resource, ...]:
         body = self.stacks.get(_name(stack_id), {}).get("body")
         if body and chain.CONDITION in body["template"]["resources"] and "CREATE" not in self.ends:
-            waits = Resource(chain.CONDITION, "AWS::CloudFormation::WaitCondition", "CREATE_IN_PROGRESS", "", "", "w", 0)
+            waits = Resource(
+                chain.CONDITION, "AWS::CloudFormation::WaitCondition", "CREATE_IN_PROGRESS", "", "", "w", 0
+            )
             return (waits,)
         reason = "MessagingTimeout: no answer"
         inner = Resource("inner", "OS::Heat::TestResource", "CREATE_COMPLETE", "", "", "nested", 1)

@@ -5,22 +5,37 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from builders import LOCAL, R25, R26, Machines, ScriptedRemote, fleet_on, said
+from builders import (
+    LOCAL,
+    R25,
+    R26,
+    TOKEN,
+    Kept,
+    Machines,
+    ScriptedRemote,
+    engines_last,
+    fleet_on,
+    journal,
+    said,
+    site,
+    with_policy,
+)
 
 from pipeline import commands
 from pipeline.edges.ssh import Result
-from pipeline.environment import Role
-from pipeline.errors import FailedAndReverted, FleetMixed, Inconclusive, PipelineError
+from pipeline.errors import CommandFailed, FleetMixed, HostUnreachable, Inconclusive, PipelineError
 from pipeline.fleet import Fleet, HostState
+from pipeline.health import Unhealthy
 from pipeline.inventory import Host
 from pipeline.rollout import RolloutPlan, plan_rollout, restart_plan, running_release, vhost_of
 from pipeline.site import Site
 from pipeline.upgrade import Rollout, purge_steps
 
-DRAIN = LOCAL.policies.drain
+POLICY = LOCAL.policies
+DRAIN = POLICY.drain
 STEPS = {
     "out": r"state drain",
-    "stop": r"^systemctl stop heat-",
+    "stop": r"^systemctl stop --no-block heat-",
     "switch": r"^ln -sfn",
     "start": r"^systemctl start heat-",
     "ask": r"/build_info",
@@ -30,50 +45,68 @@ STEPS = {
 
 def _plan(fleet: Fleet) -> RolloutPlan:
     running = running_release(fleet, R26.id)
-    return plan_rollout(fleet, {R25.id: R25, R26.id: R26}[running], R26)
+    return plan_rollout(fleet, {R25.id: R25, R26.id: R26}[running], R26, POLICY)
 
 
 @pytest.fixture
-def rollout(machines: Machines, here: Site) -> Rollout:
-    return Rollout(here, _plan(fleet_on(R25)))
+def kept() -> Kept:
+    return Kept()
+
+
+@pytest.fixture
+def rollout(machines: Machines, here: Site, kept: Kept) -> Rollout:
+    return Rollout(here, _plan(fleet_on(R25)), journal(here.clock, kept))
 
 
 def _state(rollout: Rollout, name: str) -> HostState:
     return next(state for state in rollout.plan.moves if state.host.name == name)
 
 
+def _now(machines: Machines, name: str) -> HostState:
+    """Return a host as it looks now."""
+    return next(state for state in machines.fleet(R25, R26).states if state.host.name == name)
+
+
 def _move(rollout: Rollout, state: HostState) -> None:
     """Move one host as the story does, the last engine only from an idle vhost."""
-    if state.host.role is Role.API:
-        rollout.move_api(state)
-        return
-    if state in rollout.plan.engines_last:
+    if state.host.name in engines_last(rollout.plan):
         rollout.await_idle()
-    rollout.move_engine(state)
+    rollout.move(state)
 
 
 # --- one host
 
 
 def test_an_engine_is_drained_before_it_is_switched_and_started(rollout: Rollout, remote: ScriptedRemote) -> None:
-    rollout.move_engine(_state(rollout, "engine-0"))
+    rollout.move(_state(rollout, "engine-0"))
     assert remote.steps(**STEPS) == ["stop engine-0", "switch engine-0", "start engine-0"]
     assert "engine-0: 2 workers drained" in said(rollout.site.progress)
     assert "engine-0: healthy on 26" in said(rollout.site.progress)
 
 
-def test_an_engine_that_is_down_is_not_stopped_again(
+def test_an_engine_that_is_down_is_told_to_stop_all_the_same_for_systemd_may_start_it_again(
     machines: Machines, rollout: Rollout, remote: ScriptedRemote
 ) -> None:
-    machines.running["engine-0"] = False
-    rollout.move_engine(machines.fleet(R25, R26).of(Role.ENGINE)[0])
-    assert remote.steps(**STEPS) == ["switch engine-0", "start engine-0"]
+    machines.kill("engine-0")
+    rollout.move(_now(machines, "engine-0"))
+    assert remote.steps(**STEPS) == ["stop engine-0", "switch engine-0", "start engine-0"]
+    assert "workers drained" not in said(rollout.site.progress)
+
+
+def test_what_was_done_to_a_host_is_in_the_journal_in_that_order(rollout: Rollout, kept: Kept) -> None:
+    for name in ("engine-0", "api-0"):
+        rollout.move(_state(rollout, name))
+    steps = ["drain engine-0", "start engine-0", "healthy engine-0"]
+    steps += ["drain api-0", "stop api-0", "start api-0", "healthy api-0", "admit api-0"]
+    assert kept.steps("intent") == kept.steps("done") == steps
+    proof = next(line for line in kept.lines if line["step"] == "drained")
+    assert (proof["host"], len(proof["engines"]), proof["held"]) == ("engine-0", 2, 0)
 
 
 def test_an_api_leaves_the_load_balancer_before_it_stops_and_comes_back_after_it_answers(
     machines: Machines, rollout: Rollout, remote: ScriptedRemote
 ) -> None:
-    rollout.move_api(_state(rollout, "api-0"))
+    rollout.move(_state(rollout, "api-0"))
     steps = list(dict.fromkeys(remote.steps(**STEPS)))
     assert steps == [
         "out loadbalancer-0",
@@ -89,7 +122,7 @@ def test_an_api_leaves_the_load_balancer_before_it_stops_and_comes_back_after_it
 def test_an_api_host_with_one_of_its_apis_down_is_stopped_whole(
     machines: Machines, rollout: Rollout, remote: ScriptedRemote
 ) -> None:
-    rollout.move_api(replace(_state(rollout, "api-0"), running=""))
+    rollout.move(replace(_state(rollout, "api-0"), running=""))
     steps = [step for step in remote.steps(**STEPS) if step.endswith(" api-0")]
     assert steps[:3] == ["stop api-0", "switch api-0", "start api-0"]
 
@@ -99,7 +132,7 @@ def test_an_api_is_stopped_only_when_its_last_request_is_answered(
 ) -> None:
     busy, free = (f"# pxname,svname,scur,status\nheat-api,api-0,{sessions},UP\n" for sessions in (3, 0))
     remote.on(r"show stat", busy, busy, busy, free)
-    rollout.move_api(_state(rollout, "api-0"))
+    rollout.move(_state(rollout, "api-0"))
     first_stop = next(at for at, (_, script) in enumerate(remote.ran) if "systemctl stop" in script)
     assert len([script for _, script in remote.ran[:first_stop] if "show stat" in script]) == 4
 
@@ -107,19 +140,138 @@ def test_an_api_is_stopped_only_when_its_last_request_is_answered(
 def test_an_api_that_stays_busy_is_not_stopped(rollout: Rollout, remote: ScriptedRemote) -> None:
     remote.on(r"show stat", "# pxname,svname,scur,status\nheat-api,api-0,3,DRAIN\n")
     with pytest.raises(Inconclusive, match="requests of api-0 to end"):
-        rollout.move_api(_state(rollout, "api-0"))
+        rollout.move(_state(rollout, "api-0"))
     assert not remote.scripts(STEPS["stop"])
 
 
-# --- the drain's proof
-
-
-def test_a_drain_is_refused_when_rows_of_the_workers_are_left(
+def test_a_moved_host_is_asked_about_the_release_it_moved_to(
     machines: Machines, rollout: Rollout, remote: ScriptedRemote
 ) -> None:
+    for name in ("engine-0", "api-0"):
+        state = _state(rollout, name)
+        rollout.move(state)
+        assert rollout.is_healthy(state)()
+        machines.kill(name)
+        assert not rollout.is_healthy(state)()
+    assert all(TOKEN in script for script in remote.scripts("/build_info"))
+
+
+@pytest.mark.parametrize("name", ["engine-0", "api-0"])
+def test_a_host_that_never_gets_healthy_is_told_at_the_deadline_and_left_as_it_is(
+    machines: Machines, rollout: Rollout, kept: Kept, name: str
+) -> None:
+    machines.broken.add(R26.id)
+    with pytest.raises(Unhealthy, match=f"{name} was not healthy for 3 s on end within 120 s"):
+        rollout.move(_state(rollout, name))
+    assert machines.current[name] == R26.id
+    assert kept.steps("failed") == [f"healthy {name}"]
+
+
+@pytest.mark.parametrize("name", ["engine-0", "api-0"])
+def test_a_failed_start_is_told_at_once_and_says_why(
+    machines: Machines, rollout: Rollout, remote: ScriptedRemote, name: str
+) -> None:
+    machines.refused.add(R26.id)
+    with pytest.raises(CommandFailed, match="Job for heat failed"):
+        rollout.move(_state(rollout, name))
+    assert rollout.site.clock.monotonic() == 0
+    assert not remote.scripts("is-active --quiet|/build_info")
+
+
+# --- the drain
+
+
+def test_a_stop_is_asked_about_until_it_has_ended(machines: Machines, rollout: Rollout, remote: ScriptedRemote) -> None:
+    machines.looks["engine-0"] = 5
+    rollout.move(_state(rollout, "engine-0"))
+    assert remote.steps(**STEPS) == [*["stop engine-0"] * 6, "switch engine-0", "start engine-0"]
+
+
+def test_an_engine_that_still_drains_at_the_deadline_is_left_to_drain_and_told_with_what_it_holds(
+    machines: Machines, rollout: Rollout, remote: ScriptedRemote, kept: Kept
+) -> None:
+    machines.looks["engine-0"] = 10**6
+    remote.on("TIMESTAMPDIFF", "web\tgate\tCREATE_IN_PROGRESS\t90\n")
+    with pytest.raises(Inconclusive, match="engine-0 still drains after 180 s: gate of stack web") as caught:
+        rollout.move(_state(rollout, "engine-0"))
+    assert caught.value.exit_code == 11
+    assert "run the same command again to go on waiting" in caught.value.hint
+    assert "openstack stack cancel" in caught.value.hint
+    assert not remote.scripts(STEPS["switch"])
+    assert kept.steps("failed") == ["drain engine-0"]
+    assert rollout.site.clock.monotonic() == pytest.approx(DRAIN.timeout, abs=1)
+
+
+def test_a_drain_that_a_killed_run_began_is_waited_for_and_proved(
+    machines: Machines, rollout: Rollout, remote: ScriptedRemote
+) -> None:
+    machines.drain("engine-0")
+    machines.looks["engine-0"] = 3
+    state = _now(machines, "engine-0")
+    assert (state.draining, state.running) == (True, "")
+    rollout.move(state)
+    assert remote.steps(**STEPS) == [*["stop engine-0"] * 4, "switch engine-0", "start engine-0"]
+    assert "engine-0: 2 workers drained" in said(rollout.site.progress)
+
+
+def test_what_a_drain_waits_for_is_told_now_and_then(
+    machines: Machines, rollout: Rollout, remote: ScriptedRemote
+) -> None:
+    rollout.site.clock.sleep(1000)
+    machines.looks["engine-0"] = int(35 / 0.2)
+    remote.on("TIMESTAMPDIFF", "web\tgate\tCREATE_IN_PROGRESS\t90\n")
+    rollout.move(_state(rollout, "engine-0"))
+    told = "engine-0: still finishes gate of stack web (CREATE_IN_PROGRESS for 90 s)"
+    assert said(rollout.site.progress).count(told) in (3, 4)
+
+
+def test_a_drain_that_waits_for_nothing_it_holds_says_nothing_of_it(machines: Machines, rollout: Rollout) -> None:
+    machines.looks["engine-0"] = 100
+    rollout.move(_state(rollout, "engine-0"))
+    assert "still finishes" not in said(rollout.site.progress)
+
+
+def test_workers_that_were_killed_are_told_with_what_nobody_finishes(
+    machines: Machines, rollout: Rollout, remote: ScriptedRemote, kept: Kept
+) -> None:
+    machines.kill("engine-0")
+    remote.on("TIMESTAMPDIFF", "web\tgate\tCREATE_IN_PROGRESS\t90\n")
+    rollout.move(_now(machines, "engine-0"))
+    told = said(rollout.site.progress)
+    assert "engine-0: 2 workers were killed before, and nobody finishes gate of stack web" in told
+    assert "openstack stack update --existing STACK" in told
+    lost = next(line for line in kept.lines if line["step"] == "lost")
+    assert (lost["engines"], lost["held"]) == (
+        machines.rows["engine-0"][:2],
+        ["gate of stack web (CREATE_IN_PROGRESS for 90 s)"],
+    )
+
+
+def test_workers_that_were_killed_before_the_ones_that_run_do_not_spoil_the_proof(
+    machines: Machines, rollout: Rollout, remote: ScriptedRemote
+) -> None:
+    machines.stuck.add("engine-0")  # the rows that a kill left go with no stop
+    dead, alive = (
+        machines.rows["engine-0"],
+        ["00000000-0000-0000-0000-0000000000aa", "00000000-0000-0000-0000-0000000000bb"],
+    )
+    both = "".join(f"{row}\tengine-0\t1\n" for row in (*dead, *alive))
+    left = "".join(f"{row}\tengine-0\t1\n" for row in dead)
+    new = "".join(f"00000000-0000-0000-0000-0000000000c{n}\tengine-0\t1\n" for n in (1, 2))
+    remote.on(r"FROM heat\.service", both, left, left, left + new)
+    rollout.move(_state(rollout, "engine-0"))
+    assert f"engine-0: healthy on {R26.id}" in said(rollout.site.progress)
+
+
+@pytest.mark.parametrize("draining", [False, True])
+def test_a_drain_is_refused_when_rows_of_the_workers_are_left(
+    machines: Machines, rollout: Rollout, remote: ScriptedRemote, draining: bool
+) -> None:
     machines.stuck.add("engine-0")
+    if draining:
+        machines.drain("engine-0")
     with pytest.raises(FleetMixed, match="engine-0 did not drain: systemd says success, 2 of its workers") as caught:
-        rollout.move_engine(_state(rollout, "engine-0"))
+        rollout.move(_now(machines, "engine-0"))
     assert caught.value.exit_code == 7
     assert not remote.scripts(STEPS["switch"])
 
@@ -128,95 +280,159 @@ def test_a_drain_is_refused_when_the_stopped_engine_still_holds_something(
     rollout: Rollout, remote: ScriptedRemote
 ) -> None:
     remote.on("stack_lock", "2\t1\t1\n")
-    with pytest.raises(FleetMixed, match="it holds 2 resources and 1 stacks"):
-        rollout.move_engine(_state(rollout, "engine-0"))
+    remote.on("TIMESTAMPDIFF", "web\tgate\tCREATE_IN_PROGRESS\t90\n")
+    with pytest.raises(FleetMixed, match="it holds 2 resources and 1 stacks: gate of stack web"):
+        rollout.move(_state(rollout, "engine-0"))
     assert not remote.scripts(STEPS["switch"])
 
 
 def test_what_an_engine_holds_before_its_stop_may_be_finished_by_it(rollout: Rollout, remote: ScriptedRemote) -> None:
     remote.on("stack_lock", "2\t1\t1\n", "0\t0\t0\n")
-    rollout.move_engine(_state(rollout, "engine-0"))
+    rollout.move(_state(rollout, "engine-0"))
     assert "draining, 2 resources in its hands" in said(rollout.site.progress)
 
 
-# --- a release that never gets healthy
+# --- messages that a draining engine took
 
 
-@pytest.mark.parametrize("name", ["engine-0", "api-0"])
-def test_the_first_host_that_never_gets_healthy_is_put_back_and_the_run_ends_reverted(
-    machines: Machines, rollout: Rollout, name: str
+def test_a_message_that_a_draining_engine_took_goes_back_when_it_was_seen_twice(
+    machines: Machines, rollout: Rollout, remote: ScriptedRemote, kept: Kept
 ) -> None:
-    machines.broken.add(R26.id)
-    with pytest.raises(FailedAndReverted, match=f"{name} did not get healthy on 26.* back on {R25.id}") as caught:
-        _move(rollout, _state(rollout, name))
-    assert caught.value.exit_code == 8
-    assert caught.value.hint.endswith(f"inv local.ssh {name}")
-    assert set(machines.current.values()) == {R25.id}
-    assert all(machines.running.values())
-    assert rollout.site.clock.monotonic() >= LOCAL.policies.health.healthy_deadline
+    machines.looks["engine-0"] = 4
+    remote.on("list_channels", "<a>\n<b>\n", "<b>\n<c>\n", "<c>\n", "")
+    rollout.move(_state(rollout, "engine-0"))
+    closed = [script.split(" ")[3] for script in remote.scripts("close_connection")]
+    assert closed == ["'<b>'", "'<c>'"]
+    assert [line["connections"] for line in kept.lines if line["step"] == "given back"] == [1, 1]
+    assert "engine-0: 1 messages it had taken went back for others" in said(rollout.site.progress)
+
+
+def test_a_message_that_was_seen_once_may_be_under_way(
+    machines: Machines, rollout: Rollout, remote: ScriptedRemote
+) -> None:
+    machines.looks["engine-0"] = 4
+    remote.on("list_channels", "<a>\n", "<b>\n", "", "<a>\n")
+    rollout.move(_state(rollout, "engine-0"))
+    assert not remote.scripts("close_connection")
+
+
+def test_only_connections_from_the_draining_engine_are_asked_about(
+    machines: Machines, rollout: Rollout, remote: ScriptedRemote
+) -> None:
+    machines.looks["engine-0"] = 1
+    state = _state(rollout, "engine-0")
+    rollout.move(state)
+    (script,) = remote.scripts("list_channels")
+    assert f"address={state.host.address} " in script
+
+
+def test_an_engine_that_ends_at_once_and_an_api_gave_no_message_away(
+    machines: Machines, rollout: Rollout, remote: ScriptedRemote
+) -> None:
+    machines.looks["api-0"] = 3
+    rollout.move(_state(rollout, "engine-0"))
+    rollout.move(_state(rollout, "api-0"))
+    assert not remote.scripts("list_channels")
+
+
+# --- a host that is lost for a while
 
 
 @pytest.mark.parametrize("name", ["engine-0", "api-0"])
-def test_a_failed_start_is_put_back_at_once_and_says_why(
+def test_a_host_that_is_lost_for_a_while_is_asked_again(machines: Machines, rollout: Rollout, name: str) -> None:
+    machines.lost[name] = 3
+    rollout.move(_state(rollout, name))
+    assert machines.current[name] == R26.id
+    assert said(rollout.site.progress).count(f"{name} is gone: trying again") == 3
+
+
+def test_a_host_that_is_lost_between_its_stop_and_its_start_is_asked_again(
+    machines: Machines, rollout: Rollout, remote: ScriptedRemote
+) -> None:
+    def lose(*_: object) -> str:
+        machines.lost["engine-0"] = 1
+        return ""
+
+    machines.looks["engine-0"] = 1
+    remote.on("list_channels", lose)
+    rollout.move(_state(rollout, "engine-0"))
+    assert remote.steps(**STEPS) == [*["stop engine-0"] * 3, "switch engine-0", "start engine-0"]
+
+
+def test_a_host_that_stays_lost_is_told_at_the_deadline(machines: Machines, rollout: Rollout) -> None:
+    machines.lost["engine-0"] = 10**6
+    with pytest.raises(HostUnreachable, match="engine-0 is gone"):
+        rollout.move(_state(rollout, "engine-0"))
+    assert rollout.site.clock.monotonic() == pytest.approx(POLICY.health.healthy_deadline, abs=3)
+
+
+# --- back
+
+
+@pytest.mark.parametrize("name", ["engine-0", "api-0"])
+def test_a_host_goes_back_to_the_release_it_came_from_by_the_same_road(
     machines: Machines, rollout: Rollout, remote: ScriptedRemote, name: str
 ) -> None:
-    machines.refused.add(R26.id)
-    with pytest.raises(FailedAndReverted, match=rf"{name} did not get healthy on 26.*Job for heat failed.* back on"):
-        _move(rollout, _state(rollout, name))
-    assert rollout.site.clock.monotonic() == 0
-    assert not remote.scripts("is-active|/build_info")
-    assert set(machines.current.values()) == {R25.id}
-    assert all(machines.running.values())
+    state = _state(rollout, name)
+    rollout.move(state)
+    there = list(dict.fromkeys(remote.steps(**STEPS)))
+    remote.ran.clear()
+    assert rollout.revert(state, failed=False) == R25.id
+    assert list(dict.fromkeys(remote.steps(**STEPS))) == there
+    assert (machines.current[name], machines.running[name]) == (R25.id, True)
     assert set(machines.rotation.values()) == {"ready"}
-    assert rollout.moved == 0
+    assert f"{name}: back on {R25.id}" in said(rollout.site.progress)
 
 
-def test_a_release_that_is_not_whole_on_a_host_is_not_started_there(
-    machines: Machines, rollout: Rollout, remote: ScriptedRemote
-) -> None:
-    remote.on(f"^ln -sfn .*{R26.id}", Result(1, "", "no settings"))
-    with pytest.raises(FailedAndReverted, match="no settings"):
-        rollout.move_engine(_state(rollout, "engine-0"))
-    assert machines.current["engine-0"] == R25.id
-
-
-def test_an_api_that_was_put_back_gets_requests_again(machines: Machines, rollout: Rollout) -> None:
-    machines.broken.add(R26.id)
-    with pytest.raises(FailedAndReverted):
-        rollout.move_api(_state(rollout, "api-0"))
-    assert machines.rotation["api-0"] == "ready"
-
-
-def test_a_later_host_that_never_gets_healthy_is_put_back_and_leaves_a_mixed_fleet(
+def test_a_host_that_moved_before_goes_back_to_where_the_rollout_comes_from(
     machines: Machines, rollout: Rollout
 ) -> None:
-    rollout.move_engine(_state(rollout, "engine-0"))
-    machines.broken.add(R26.id)
-    with pytest.raises(FleetMixed, match=f"api-0 did not get healthy.* back on {R25.id}") as caught:
-        rollout.move_api(_state(rollout, "api-0"))
-    assert caught.value.exit_code == 7
-    assert (machines.current["engine-0"], machines.current["api-0"]) == (R26.id, R25.id)
-
-
-def test_a_host_that_a_killed_run_had_switched_has_nothing_to_go_back_to(
-    machines: Machines, rollout: Rollout, remote: ScriptedRemote
-) -> None:
-    machines.current["engine-0"], machines.running["engine-0"] = R26.id, False
-    machines.broken.add(R26.id)
-    with pytest.raises(FleetMixed, match="it has no other release to go back to"):
-        rollout.move_engine(machines.fleet(R25, R26).of(Role.ENGINE)[0])
-    assert remote.steps(**STEPS) == ["switch engine-0", "start engine-0"]
-
-
-def test_a_check_that_could_not_be_made_ends_in_a_revert_too(
-    machines: Machines, rollout: Rollout, remote: ScriptedRemote
-) -> None:
-    rows = machines.rows["engine-0"]
-    before = "".join(f"{row}\tengine-0\t1\n" for row in rows)
-    remote.on(r"FROM heat\.service", before, "", "", Result(1, "", "server has gone away"))
-    with pytest.raises(FailedAndReverted, match="server has gone away"):
-        rollout.move_engine(_state(rollout, "engine-0"))
+    rollout.move(_state(rollout, "engine-0"))
+    assert rollout.revert(_now(machines, "engine-0"), failed=False) == R25.id
     assert machines.current["engine-0"] == R25.id
+
+
+def test_a_host_that_failed_has_no_drain_to_prove(machines: Machines, rollout: Rollout) -> None:
+    machines.stuck.add("engine-0")
+    state = _state(rollout, "engine-0")
+    with pytest.raises(FleetMixed, match="did not drain"):
+        rollout.revert(state, failed=False)
+    assert rollout.revert(state, failed=True) == R25.id
+
+
+def test_a_host_without_the_release_it_would_go_back_to_stays(machines: Machines, rollout: Rollout) -> None:
+    new = replace(_state(rollout, "engine-0"), current="", running="", installed=(R26.id,))
+    with pytest.raises(FleetMixed, match="engine-0 has no other release to go back to"):
+        rollout.revert(new, failed=True)
+
+
+def test_a_host_that_was_restarted_has_no_other_release_to_go_back_to(machines: Machines, here: Site) -> None:
+    plan = restart_plan(machines.fleet(R25), R25, vhost_of(R25))
+    with pytest.raises(FleetMixed, match="has no other release"):
+        Rollout(here, plan, journal(here.clock)).revert(plan.moves[0], failed=True)
+
+
+# --- APIs that were left out
+
+
+def test_an_api_that_a_killed_run_left_out_of_rotation_is_let_back_in(machines: Machines, here: Site) -> None:
+    machines.current = dict.fromkeys(machines.current, R26.id)
+    machines.rotation["api-1"] = "drain"
+    fleet = machines.fleet(R25, R26)
+    Rollout(here, _plan(fleet), journal(here.clock)).admit_stranded(fleet)
+    assert machines.rotation == {"api-0": "ready", "api-1": "ready"}
+    assert "api-1: was left out of rotation, and is in it again" in said(here.progress)
+
+
+def test_an_api_that_is_still_to_move_or_does_not_run_stays_out_of_rotation(
+    machines: Machines, here: Site, remote: ScriptedRemote
+) -> None:
+    machines.rotation = dict.fromkeys(machines.rotation, "drain")
+    machines.current = dict.fromkeys(machines.current, R26.id) | {"api-0": R25.id}
+    machines.kill("api-1")
+    fleet = machines.fleet(R25, R26)
+    Rollout(here, _plan(fleet), journal(here.clock)).admit_stranded(fleet)
+    assert not remote.scripts(STEPS["in"])
 
 
 # --- the old vhost
@@ -243,7 +459,7 @@ def test_something_held_starts_the_quiet_looks_again(rollout: Rollout, remote: S
 
 
 def test_messages_that_wait_for_an_engine_start_the_quiet_looks_again(rollout: Rollout, remote: ScriptedRemote) -> None:
-    one = '[{"name": "engine_worker.engine-1", "messages_ready": 1, "consumers": 0}]'
+    one = '[{"name": "engine_worker.engine-1", "messages_ready": 1, "consumers": 1}]'
     remote.on(f"list_queues -p {vhost_of(R25)} ", "[]", one, "[]")
     rollout.await_idle()
     assert _looks(remote) == 2 + DRAIN.idle_polls
@@ -254,6 +470,34 @@ def test_messages_of_others_than_engines_do_not_count(rollout: Rollout, remote: 
     remote.on("list_queues", '[{"name": "reply_5f", "messages_ready": 7, "consumers": 0}]')
     rollout.await_idle()
     assert _looks(remote) == DRAIN.idle_polls
+
+
+def test_messages_that_only_an_ended_engine_would_take_do_not_count(rollout: Rollout, remote: ScriptedRemote) -> None:
+    remote.on("list_queues", '[{"name": "engine_worker.5f0c", "messages_ready": 7, "consumers": 0}]')
+    rollout.await_idle()
+    assert _looks(remote) == DRAIN.idle_polls
+
+
+def test_workers_that_were_killed_hold_nothing_that_the_old_vhost_waits_for(
+    machines: Machines, rollout: Rollout, remote: ScriptedRemote
+) -> None:
+    dead = ["00000000-0000-0000-0000-0000000000d1", "00000000-0000-0000-0000-0000000000d2"]
+    machines.rows["engine-1"] = [*dead, *machines.rows["engine-1"]]
+    rollout.await_idle()
+    (script,) = set(remote.scripts("stack_lock"))
+    assert not any(row in script for row in dead)
+
+
+def test_a_last_engine_that_was_killed_holds_nothing_that_the_old_vhost_waits_for(
+    machines: Machines, here: Site, remote: ScriptedRemote
+) -> None:
+    machines.current |= {"engine-0": R26.id, "api-0": R26.id, "api-1": R26.id}
+    machines.kill("engine-1")
+    dead = machines.rows["engine-1"]
+    remote.on("stack_lock", lambda _, script: "1\t1\t1\n" if dead[0] in script else "0\t0\t1\n")
+    plan = _plan(machines.fleet(R25, R26))
+    assert engines_last(plan) == ["engine-1"]
+    Rollout(here, plan, journal(here.clock)).await_idle()
 
 
 def test_only_the_last_old_engines_are_asked_about(
@@ -272,9 +516,22 @@ def test_a_vhost_that_is_never_idle_is_told_at_the_deadline_with_what_is_held(
     with pytest.raises(Inconclusive, match="0 messages, 3 resources and 2 stacks held after 180 s") as caught:
         rollout.await_idle()
     assert caught.value.exit_code == 11
-    assert "policy.drain.timeout" in caught.value.hint
+    assert "run the same command again to go on waiting" in caught.value.hint
     assert rollout.site.clock.monotonic() == pytest.approx(DRAIN.timeout, abs=2 * DRAIN.poll)
     assert said(rollout.site.progress).count("old vhost:") == 1
+
+
+def test_what_is_still_held_is_named_at_the_deadline(rollout: Rollout, remote: ScriptedRemote) -> None:
+    remote.on("stack_lock", "1\t0\t1\n")
+    remote.on("TIMESTAMPDIFF", "web\tgate\tCREATE_IN_PROGRESS\t90\n")
+    with pytest.raises(Inconclusive, match="after 180 s: gate of stack web"):
+        rollout.await_idle()
+
+
+def test_an_idle_vhost_is_in_the_journal(rollout: Rollout, kept: Kept) -> None:
+    rollout.await_idle()
+    (line,) = kept.lines
+    assert (line["step"], line["vhosts"], line["polls"]) == ("idle", [vhost_of(R25)], DRAIN.idle_polls)
 
 
 def test_an_idle_seen_at_the_last_moment_counts(rollout: Rollout, remote: ScriptedRemote) -> None:
@@ -313,6 +570,13 @@ def test_the_database_is_checked_purged_and_backed_up_before_it_is_migrated_once
     assert path == "/var/backups/heat/25-to-26.sql.gz"
     assert all(f"releases/{R26.id}/venv" in script for script in remote.scripts("upgrade check|purge_deleted|db_sync"))
     assert f"schema is at {R26.alembic_head}" in said(rollout.site.progress)
+
+
+def test_a_policy_may_do_without_a_backup(machines: Machines, remote: ScriptedRemote) -> None:
+    here = site(remote, with_policy(database={"backup": "skip"}))
+    _database(remote, oldest=0, head=R25.alembic_head)
+    assert Rollout(here, _plan(fleet_on(R25)), journal(here.clock)).prepare_database("25-to-26") == ""
+    assert remote.steps(backup="mariadb-dump", sync="db_sync") == ["sync engine-0"]
 
 
 def test_a_schema_that_is_there_is_not_migrated_again(rollout: Rollout, remote: ScriptedRemote) -> None:
@@ -364,18 +628,44 @@ def test_tidying_removes_ended_engines_and_the_vhosts_of_other_releases_only(
     assert remote.steps(clean="service clean", delete="delete_vhost") == ["clean engine-0", "delete messaging-0"]
 
 
-def test_tidying_keeps_the_release_to_go_back_to_and_removes_older_ones(
-    rollout: Rollout, remote: ScriptedRemote
-) -> None:
+def _with_an_older_release(remote: ScriptedRemote) -> Fleet:
+    """Return a fleet whose first host has an older release on disk, and let old releases be removed."""
     remote.on("service clean")
     remote.on("list_vhosts", "[]")
     remote.on("^rm -rf")
     first, *others = fleet_on(R25).states
-    older = replace(first, installed=("24.0.0-old", R25.id, R26.id))
-    rollout.tidy(Fleet((older, *others)), keep=R25.id)
+    return Fleet((replace(first, installed=("24.0.0-old", R25.id, R26.id)), *others))
+
+
+def test_tidying_keeps_the_release_to_go_back_to_and_removes_older_ones(
+    rollout: Rollout, remote: ScriptedRemote
+) -> None:
+    fleet = _with_an_older_release(remote)
+    rollout.tidy(fleet, keep=R25.id)
     ((name, script),) = [ran for ran in remote.ran if "rm -rf" in ran[1]]
-    assert name == first.host.name
+    assert name == fleet.states[0].host.name
     assert script == commands.remove_release("24.0.0-old")
+
+
+@pytest.mark.parametrize("change", [{"rollback": True}, {"batches": ()}], ids=["a rollback", "nothing moved"])
+def test_tidying_removes_no_release_after(rollout: Rollout, remote: ScriptedRemote, change: dict[str, object]) -> None:
+    fleet = _with_an_older_release(remote)
+    replace(rollout, plan=replace(rollout.plan, **change)).tidy(fleet, keep=R25.id)  # type: ignore[arg-type]
+    assert not remote.scripts("rm -rf")
+
+
+def test_tidying_after_the_last_host_alone_keeps_the_release_to_go_back_to(
+    machines: Machines, here: Site, remote: ScriptedRemote
+) -> None:
+    machines.current = dict.fromkeys(machines.current, R26.id)
+    machines.kill("engine-1")
+    remote.on("service clean")
+    remote.on("list_vhosts", "[]")
+    fleet = machines.fleet(R25, R26)
+    plan = _plan(fleet)
+    assert plan.moves
+    Rollout(here, plan, journal(here.clock)).tidy(fleet, keep=running_release(fleet, R26.id))
+    assert not remote.scripts("rm -rf")
 
 
 # --- all of it
@@ -384,7 +674,7 @@ def test_tidying_keeps_the_release_to_go_back_to_and_removes_older_ones(
 def test_killed_after_any_move_planning_again_finishes_the_work(machines: Machines, here: Site) -> None:
     order = []
     while moves := _plan(machines.fleet(R25, R26)).moves:
-        again = Rollout(here, _plan(machines.fleet(R25, R26)))
+        again = Rollout(here, _plan(machines.fleet(R25, R26)), journal(here.clock))
         _move(again, moves[0])
         order.append(moves[0].host.name)
     assert order == ["engine-0", "api-0", "api-1", "engine-1"]
@@ -393,26 +683,12 @@ def test_killed_after_any_move_planning_again_finishes_the_work(machines: Machin
     assert set(machines.rotation.values()) == {"ready"}
 
 
-def test_a_resumed_run_whose_first_host_fails_leaves_the_fleet_mixed(machines: Machines, here: Site) -> None:
-    machines.current["engine-0"] = R26.id  # an earlier run moved it
-    machines.refused.add(R26.id)
-    fleet = machines.fleet(R25, R26)
-    plan = _plan(fleet)
-    rollout = Rollout(here, plan, moved=len(fleet.states) - len(plan.moves))
-    assert rollout.moved == 1
-    with pytest.raises(FleetMixed, match=f"api-0 did not get healthy.* back on {R25.id}") as caught:
-        _move(rollout, plan.moves[0])
-    assert caught.value.exit_code == 7
-    assert (machines.current["engine-0"], machines.current["api-0"]) == (R26.id, R25.id)
-
-
 def test_new_settings_of_the_same_release_travel_by_the_same_careful_road(
     machines: Machines, remote: ScriptedRemote, here: Site
 ) -> None:
     plan = restart_plan(machines.fleet(R25), R25, vhost_of(R25))
-    rollout = Rollout(here, plan)
+    rollout = Rollout(here, plan, journal(here.clock))
     for state in plan.moves:
         _move(rollout, state)
     stops = remote.steps(stop=STEPS["stop"])
     assert stops == ["stop engine-0", "stop engine-1", "stop api-0", "stop api-1"]
-    assert rollout.moved == 4

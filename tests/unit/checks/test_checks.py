@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from builders import R25, R26
 
 from pipeline.checks import check_database, check_heat, check_loadbalancer, check_messaging
 from pipeline.checks.expectation import Unexpected
@@ -14,10 +15,11 @@ from pipeline.edges.balancer import Server
 from pipeline.edges.broker import Queue
 from pipeline.environment import Role
 from pipeline.inventory import Host
+from pipeline.release import Release
 
 APIS = (Host("api-0", Role.API, "198.18.1.5", ()), Host("api-1", Role.API, "198.18.1.6", ()))
 ENGINES = (Host("engine-0", Role.ENGINE, "198.18.1.7", ()), Host("engine-1", Role.ENGINE, "198.18.1.8", ()))
-RELEASE: Any = SimpleNamespace(id="26.0.2-abc", alembic_head="head")
+RELEASE: Any = SimpleNamespace(id="26.0.2-abc")
 
 
 class Answers:
@@ -58,12 +60,22 @@ def _servers(*statuses: str) -> Any:
     return SimpleNamespace(servers=lambda: found)
 
 
+def _schema(found: str, *on_disk: Release) -> None:
+    survey: Any = SimpleNamespace(releases=lambda: on_disk)
+    here = _site(database=SimpleNamespace(alembic_head=lambda: found))
+    check_database.check_schema_is_the_releases(here, R25, survey)
+
+
 def test_a_schema_of_another_release_is_named() -> None:
-    check_database.check_schema_is_the_releases(_site(database=SimpleNamespace(alembic_head=lambda: "head")), RELEASE)
-    with pytest.raises(Unexpected, match="expected schema head; found older"):
-        check_database.check_schema_is_the_releases(
-            _site(database=SimpleNamespace(alembic_head=lambda: "older")), RELEASE
-        )
+    _schema(R25.alembic_head, R25)
+    with pytest.raises(Unexpected, match=f"expected schema {R25.alembic_head}; found older"):
+        _schema("older", R25, R26)
+
+
+def test_after_a_rollback_the_schema_of_the_newer_release_is_right_as_long_as_that_is_on_disk() -> None:
+    _schema(R26.alembic_head, R25, R26)
+    with pytest.raises(Unexpected, match="no longer on any host's disk"):
+        _schema(R26.alembic_head, R25)
 
 
 def test_rights_beyond_the_own_database_are_named() -> None:

@@ -11,7 +11,7 @@ import pytest
 from builders import ScriptedRemote, host
 from pydantic import SecretStr
 
-from pipeline.edges.database import BACKUPS, BackupFailed, Database, EngineRow, InFlight
+from pipeline.edges.database import BACKUPS, BackupFailed, Database, EngineRow, Held, InFlight
 from pipeline.edges.ssh import Result
 from pipeline.environment import Role
 
@@ -75,7 +75,23 @@ def test_nothing_but_a_uuid_gets_into_a_query(database: Database, remote: Script
         database.in_flight([identifier])
     with pytest.raises(ValueError, match="badly formed"):
         database.hosts_at_work(identifier)
+    with pytest.raises(ValueError, match="badly formed"):
+        database.held([ONE, identifier])
     assert remote.ran == []
+
+
+def test_what_engines_hold_is_named_the_oldest_first(database: Database, remote: ScriptedRemote) -> None:
+    remote.on("TIMESTAMPDIFF", "web\tserver\tCREATE_IN_PROGRESS\t90\napp\tgate\tUPDATE_IN_PROGRESS\t3\n")
+    first, second = database.held([ONE, TWO])
+    assert first == Held("web", "server", "CREATE_IN_PROGRESS", 90)
+    assert str(second) == "gate of stack app (UPDATE_IN_PROGRESS for 3 s)"
+    assert f"IN ('{ONE}', '{TWO}') ORDER BY 4 DESC LIMIT 5" in remote.ran[0][1]
+
+
+def test_no_more_is_named_than_was_asked_for(database: Database, remote: ScriptedRemote) -> None:
+    remote.on("TIMESTAMPDIFF")
+    assert database.held([ONE], most=2) == ()
+    assert "LIMIT 2" in remote.ran[0][1]
 
 
 def test_the_hosts_at_work_on_a_stack_are_named(database: Database, remote: ScriptedRemote) -> None:
@@ -94,7 +110,7 @@ def test_the_age_of_what_waits_for_a_purge_is_in_days(database: Database, remote
 def _backup(database: Database, remote: ScriptedRemote, root: Path, dump: str) -> subprocess.CompletedProcess[str]:
     """Run the backup's script below `root`, with a mariadb-dump that does `dump`."""
     remote.on("mariadb-dump")
-    database.backup("25-to-26", timeout=60)
+    database.backup("25-to-26", lambda host, name, script: remote.run(host, script))
     tool = root / "mariadb-dump"
     tool.write_text(f"#!/bin/sh\n{dump}\n", "utf-8")
     tool.chmod(0o755)
@@ -132,6 +148,6 @@ def test_a_backup_that_fails_keeps_the_one_before(database: Database, remote: Sc
 def test_a_failed_backup_says_that_nothing_was_changed(database: Database, remote: ScriptedRemote) -> None:
     remote.on("mariadb-dump", Result(1, "", "No space left on device"))
     with pytest.raises(BackupFailed, match=r"so nothing was changed: .*No space left") as caught:
-        database.backup("b", timeout=60)
+        database.backup("b", lambda host, name, script: remote.run(host, script))
     assert caught.value.exit_code == 8
     assert "database-0" in caught.value.hint

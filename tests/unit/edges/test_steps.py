@@ -35,6 +35,7 @@ class Step:
 
     def __init__(self, remote: ScriptedRemote, clock: FakeClock, said: list[str]) -> None:
         self.remote, self.clock, self.said = remote, clock, said
+        remote.ends_steps = False
         remote.on(FORGET)
 
     def run(self, timeout: float = 60) -> Result:
