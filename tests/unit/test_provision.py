@@ -6,13 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from builders import LOCAL, R25, R26, SECRETS, Machines, ScriptedRemote, fleet_on
+from builders import LOCAL, R25, R26, SECRETS, Machines, ScriptedRemote, fleet_on, journal
 
 from pipeline.edges.ssh import Result
 from pipeline.edges.wheelhouse import Built
 from pipeline.environment import Role
-from pipeline.errors import CommandFailed, Inconclusive
+from pipeline.errors import CommandFailed
 from pipeline.fleet import Fleet
+from pipeline.health import Unhealthy
 from pipeline.hostfiles import UNITS
 from pipeline.provision import bring_up, configure_release, configure_services, first_start, install_release
 from pipeline.site import Site
@@ -149,7 +150,7 @@ def test_a_region_that_never_ran_comes_up_whole_and_into_rotation(
     machines.empty()
     remote.on("db_sync")
     fleet = Fleet(tuple(replace(state, current="", running="") for state in fleet_on(R26).states))
-    assert bring_up(here, fleet, R26)
+    assert bring_up(here, fleet, R26, journal(here.clock))
     assert set(machines.current.values()) == {R26.id}
     assert sorted(set(remote.steps(ask="build_info"))) == ["ask api-0", "ask api-1"]
     assert len(remote.scripts("state ready")) == 2
@@ -162,8 +163,8 @@ def test_a_region_that_does_not_come_up_is_told_at_the_deadline(
     machines.empty()
     remote.on("db_sync")
     fleet = Fleet(tuple(replace(state, current="", running="") for state in fleet_on(R26).states))
-    with pytest.raises(Inconclusive, match="to be healthy"):
-        bring_up(here, fleet, R26)
+    with pytest.raises(Unhealthy, match="engine-0 was not healthy"):
+        bring_up(here, fleet, R26, journal(here.clock))
 
 
 def _stale(machines: Machines, *names: str) -> Fleet:
@@ -175,7 +176,7 @@ def _stale(machines: Machines, *names: str) -> Fleet:
 def test_a_region_that_is_up_with_the_settings_it_has_is_left_alone(
     machines: Machines, remote: ScriptedRemote, here: Site
 ) -> None:
-    assert not bring_up(here, _stale(machines), R25)
+    assert not bring_up(here, _stale(machines), R25, journal(here.clock))
     assert remote.ran == []
 
 
@@ -183,8 +184,8 @@ def test_a_region_that_is_up_with_the_settings_it_has_is_left_alone(
 def test_only_the_host_with_new_settings_is_restarted(
     machines: Machines, remote: ScriptedRemote, here: Site, name: str
 ) -> None:
-    assert bring_up(here, _stale(machines, name), R25)
-    assert remote.steps(stop="^systemctl stop heat-", start="^systemctl start heat-") == [
+    assert bring_up(here, _stale(machines, name), R25, journal(here.clock))
+    assert remote.steps(stop="^systemctl stop --no-block heat-", start="^systemctl start heat-") == [
         f"stop {name}",
         f"start {name}",
     ]
@@ -195,8 +196,8 @@ def test_only_the_host_with_new_settings_is_restarted(
 def test_new_settings_restart_a_running_region_host_by_host_engines_first(
     machines: Machines, remote: ScriptedRemote, here: Site
 ) -> None:
-    assert bring_up(here, _stale(machines, *ALL), R25)
-    steps = remote.steps(stop="^systemctl stop heat-", start="^systemctl start heat-")
+    assert bring_up(here, _stale(machines, *ALL), R25, journal(here.clock))
+    steps = remote.steps(stop="^systemctl stop --no-block heat-", start="^systemctl start heat-")
     order = ["engine-0", "engine-1", "api-0", "api-1"]
     assert steps == [f"{step} {name}" for name in order for step in ("stop", "start")]
     assert not remote.scripts("db_sync")
@@ -207,8 +208,8 @@ def test_a_host_that_was_down_is_started_before_a_stale_one_is_restarted(
 ) -> None:
     machines.running["api-1"] = False
     remote.on("db_sync")
-    assert bring_up(here, _stale(machines, "api-0"), R25)
-    steps = remote.steps(stop="^systemctl stop heat-", start="^systemctl start heat-")
+    assert bring_up(here, _stale(machines, "api-0"), R25, journal(here.clock))
+    steps = remote.steps(stop="^systemctl stop --no-block heat-", start="^systemctl start heat-")
     assert steps.index("start api-1") < steps.index("stop api-0")
     assert [step for step in steps if "stop" in step] == ["stop api-0"]
     assert all(machines.running.values())
