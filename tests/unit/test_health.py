@@ -205,7 +205,8 @@ def test_some_checks_that_could_not_be_made_do_no_harm(here: Site) -> None:
     "error", [GONE, CommandFailed("database-0: server has gone away", status=1), PipelineError("no")], ids=str
 )
 def test_so_many_in_a_row_end_the_wait_for_nobody_can_tell(here: Site, error: PipelineError) -> None:
-    with pytest.raises(Inconclusive, match=f"asked, {POLICY.consecutive_errors} times in a row: {error.message}") as caught:
+    said = f"asked, {POLICY.consecutive_errors} times in a row: {error.message}"
+    with pytest.raises(Inconclusive, match=said) as caught:
         _look(here, error)
     assert caught.value.__cause__ is error
     assert here.clock.monotonic() == (POLICY.consecutive_errors - 1) * POLICY.interval
