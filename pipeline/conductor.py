@@ -6,6 +6,7 @@ canaries) and Kubernetes (maxUnavailable).
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -26,6 +27,8 @@ from pipeline.rollout import Batch
 from pipeline.upgrade import Rollout
 
 __all__ = ["Conductor", "Failure"]
+
+_LOOK = 0.1  # seconds between two looks whether a host that waits for room still may begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,7 @@ class Conductor:
     _failed: list[Failure] = field(default_factory=list)
     _stopped: PipelineError | None = None
     _progressed: float = 0.0
+    _asking: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self) -> None:
         """Move every batch of the plan. Raises FailedAndReverted, FleetMixed or Inconclusive, naming done, failed and
@@ -81,9 +85,12 @@ class Conductor:
 
     def _halting(self, batch: Batch) -> bool:
         """Whether no other host may begin: a canary failed, too many hosts did, or as many as may be down of a role."""
-        down = sum(failure.state.host.role is batch.role for failure in self._failed)
         too_many = len(self._failed) > self._policy.max_fail
-        return too_many or down >= batch.width or (batch.canary and bool(self._failed))
+        return too_many or self._down(batch.role) >= batch.width or (batch.canary and bool(self._failed))
+
+    def _down(self, role: Role) -> int:
+        """How many hosts of a role failed and are down."""
+        return sum(failure.state.host.role is role for failure in self._failed)
 
     @property
     def _policy(self) -> Policy:
@@ -111,8 +118,9 @@ class Conductor:
 
     def _advance(self, batch: Batch) -> None:
         """Move the hosts of a batch, as many at once as it allows; after a failure those in flight are finished."""
+        room = threading.Semaphore(batch.width - self._down(batch.role))
         with ThreadPoolExecutor(max_workers=batch.width, thread_name_prefix="move") as pool:
-            futures = [pool.submit(self._move, state, batch) for state in batch.hosts]
+            futures = [pool.submit(self._move, state, batch, room) for state in batch.hosts]
             try:
                 for future in futures:
                     future.result()
@@ -120,13 +128,12 @@ class Conductor:
                 self._stopped = self._stopped or Inconclusive("interrupted")
                 raise
 
-    def _move(self, state: HostState, batch: Batch) -> None:
-        if self._stopped is not None or self._halting(batch):
-            return
-        try:
-            self._may_go_on()
-        except PipelineError as error:
-            self._stopped = error
+    def _move(self, state: HostState, batch: Batch, room: threading.Semaphore) -> None:
+        """Move one host when there is room for it; one that fails stays down, and gives its room to no other."""
+        while not room.acquire(timeout=_LOOK):
+            if self._over(batch):
+                return
+        if self._over(batch) or not self._may_begin():
             return
         try:
             with self.rollout.site.progress.stage(f"move {state.host.name}"):
@@ -137,6 +144,18 @@ class Conductor:
         else:
             self._done.append(state)
             self._progressed = self._now
+            room.release()
+
+    def _over(self, batch: Batch) -> bool:
+        return self._stopped is not None or self._halting(batch)
+
+    def _may_begin(self) -> bool:
+        with self._asking:
+            try:
+                self._may_go_on()
+            except PipelineError as error:
+                self._stopped = error
+        return self._stopped is None
 
     def _may_go_on(self) -> None:
         self.gate()

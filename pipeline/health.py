@@ -85,14 +85,14 @@ def api_answers(site: Site, host: Host, revisions: frozenset[str]) -> bool:
 def stays_healthy(site: Site, host: Host, healthy: Callable[[], bool], *, seconds: float | None = None) -> None:
     """Return when `healthy` held for min_healthy_time (or `seconds`) on end; it starts again after a failed check.
 
-    Raises Unhealthy where no check ever passed until the policy's healthy_deadline, Inconclusive where some did, or
-    where so many checks in a row could not be made as the policy's consecutive_errors.
+    Raises Unhealthy where no check passed in the last half of the policy's healthy_deadline, Inconclusive where some
+    did, or where so many checks in a row could not be made as the policy's consecutive_errors.
     """
     policy, clock = site.environment.policies.health, site.clock
     needed = policy.min_healthy_time if seconds is None else seconds
     began = clock.monotonic()
     deadline = began + policy.healthy_deadline + (seconds or 0)
-    since, ever, errors = None, False, 0
+    since, last, errors = None, None, 0
     while True:
         try:
             held, errors = healthy(), 0
@@ -106,13 +106,13 @@ def stays_healthy(site: Site, host: Host, healthy: Callable[[], bool], *, second
                     hint="run the same command again when that answers",
                 ) from error
         now = clock.monotonic()
-        ever = ever or held
+        last = now if held else last
         since = None if not held else now if since is None else since
         if since is not None and now - since >= needed:
             return
         if now >= deadline:
             said = f"{host.name} was not healthy for {needed:.0f} s on end within {now - began:.0f} s"
-            if ever:
+            if last is not None and now - last < policy.healthy_deadline / 2:
                 raise Inconclusive(f"{said}: it comes and goes", hint=f"read its journal: inv local.ssh {host.name}")
             raise Unhealthy(said, hint=f"read its journal: inv local.ssh {host.name}")
         clock.sleep(policy.interval)

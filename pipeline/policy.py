@@ -8,7 +8,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipeline.quantities import Seconds, Share
 
@@ -63,6 +63,12 @@ class Health(_Frozen):
     min_healthy_time: Seconds
     healthy_deadline: Seconds
     consecutive_errors: int = Field(ge=1, le=100)
+
+    @model_validator(mode="after")
+    def _in_time(self) -> Health:
+        if self.min_healthy_time >= self.healthy_deadline:
+            raise ValueError("min_healthy_time must be shorter than healthy_deadline, or no host is ever healthy")
+        return self
 
 
 class Canary(_Frozen):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 from pipeline import commands
@@ -70,7 +71,9 @@ def configure_release(site: Site, release: Release, vhost: str) -> tuple[str, ..
     return tuple(path for paths in on_each(hosts, write) for path in paths)
 
 
-def bring_up(site: Site, fleet: Fleet, release: Release, journal: Journal) -> bool:
+def bring_up(
+    site: Site, fleet: Fleet, release: Release, journal: Journal, *, gate: Callable[[], None] = lambda: None
+) -> bool:
     """Bring every engine and API host up on `release`; return whether any moved. `fleet` is as it is once configured.
 
     Hosts that run with older settings than those on disk are restarted one by one, by the careful road of an upgrade.
@@ -80,10 +83,11 @@ def bring_up(site: Site, fleet: Fleet, release: Release, journal: Journal) -> bo
         first_start(site, release)
         _await_health(site, release)
     stale = Fleet(tuple(state for state in fleet.states if state.stale))
-    if stale.states:
-        plan = restart_plan(stale, release, stale.states[0].vhost)
-        Conductor(Rollout(site, plan, journal)).run()
-    return not settled or bool(stale.states)
+    plan = restart_plan(stale, release, stale.states[0].vhost if stale.states else "")
+    rollout = Rollout(site, plan, journal)
+    admitted = rollout.admit_stranded(fleet) if settled else False
+    Conductor(rollout, gate=gate).run()
+    return not settled or admitted or bool(stale.states)
 
 
 def first_start(site: Site, release: Release) -> None:

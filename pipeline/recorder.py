@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from pipeline.edges.clock import Clock
+from pipeline.edges.lock import LockLost
 from pipeline.edges.store import Records, tool_version, who
 from pipeline.errors import ConfigurationInvalid, GateRefused, LockHeld, PipelineError, PreflightUnreachable
 from pipeline.evidence import Operation, Record
@@ -49,7 +50,7 @@ def recorded(
     try:
         yield outcome
     except PipelineError as error:
-        if error.exit_code not in _TOUCHED_NOTHING:
+        if error.exit_code not in _TOUCHED_NOTHING or isinstance(error, LockLost):
             save(False, error.message)
         raise
     except BaseException as error:

@@ -100,7 +100,8 @@ def roll_out(
     if plan.moves:
         if not plan.rollback:
             with stage("database"), journal.step("database", site.region.inventory.one(Role.DATABASE).name):
-                rollout.prepare_database(f"{change.running.id}-to-{plan.target.id}")
+                when = f"{site.clock.now():%Y%m%dT%H%M%SZ}"  # a run that is taken up again keeps the backup from before
+                rollout.prepare_database(f"{change.running.id}-to-{plan.target.id}-{when}")
         with stage("vhost"), journal.step("vhost", site.region.inventory.one(Role.MESSAGING).name):
             rollout.open_vhost()
     rollout.admit_stranded(change.fleet)

@@ -127,7 +127,7 @@ def running_release(fleet: Fleet, target_id: str) -> str:
 
 
 def rollback_target(fleet: Fleet, versions: Sequence[Release]) -> Release:
-    """Return the release to go back to: the newest on disk that is older than the newest that hosts are on.
+    """Return the release to go back to: another build of the newest that hosts are on, or the newest that is older.
 
     `versions` are the manifests of all releases on the hosts' disks. Raises ConfigurationInvalid where there is none.
     """
@@ -135,7 +135,7 @@ def rollback_target(fleet: Fleet, versions: Sequence[Release]) -> Release:
     if not on:
         raise ConfigurationInvalid("no host runs Heat yet", hint="inv deploy ENV --release R")
     newest = max(on, key=lambda release: release.heat)
-    older = [release for release in versions if release.heat < newest.heat]
+    older = [release for release in versions if release.heat <= newest.heat and release.id != newest.id]
     if not older:
         raise ConfigurationInvalid(
             f"no release older than {newest.id} is left on the hosts",

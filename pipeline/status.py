@@ -41,7 +41,11 @@ def region_status(site: Site, batches: Callable[[tuple[HostState, ...]], tuple[B
     hosts = site.region.inventory.hosts
     seen = on_each(hosts, lambda host: _look(host, site.remote))
     states = tuple(one for one in seen if isinstance(one, HostState) and one.host.role in (Role.API, Role.ENGINE))
-    numbers = {name: number for number, batch in enumerate(batches(states), 1) for name in batch.names}
+    try:
+        left = batches(states)
+    except PipelineError:  # a rollout that cannot be planned, as with hosts that are gone, spoils no look at the others
+        left = ()
+    numbers = {name: number for number, batch in enumerate(left, 1) for name in batch.names}
     workers, servers = _told(lambda: _workers(site)), _told(lambda: _rotation(site))
     return tuple(
         _status(host, found, workers, servers, site.environment.heat.engine_workers, numbers.get(host.name))

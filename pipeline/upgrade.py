@@ -149,14 +149,21 @@ class Rollout:
             self.site.balancer.admit(host.name, timeout=policy.health.healthy_deadline)
         self.site.progress.say(f"{host.name}: in rotation again on {release_id}")
 
-    def admit_stranded(self, fleet: Fleet) -> None:
-        """Let APIs back into rotation that are settled but drained: a run was killed before it could."""
+    def admit_stranded(self, fleet: Fleet) -> bool:
+        """Let APIs that run but are drained, since a run was killed, back into rotation; return whether there were any.
+
+        Those that have yet to move too: with one out already, moving another would leave the fewer to serve.
+        """
         policy, balancer = self.site.environment.policies.health, self.site.balancer
         drained = {server.name for server in balancer.servers() if server.status.startswith("DRAIN")}
-        for state in fleet.of(Role.API):
-            if state.host.name in drained and state not in self.plan.moves and state.running:
+        stranded = [state for state in fleet.of(Role.API) if state.host.name in drained and state.running]
+        for state in stranded:
+            if state in self.plan.moves:
+                balancer.ready(state.host.name)  # it is not waited for: what is to move may be sick
+            else:
                 balancer.admit(state.host.name, timeout=policy.healthy_deadline)
-                self.site.progress.say(f"{state.host.name}: was left out of rotation, and is in it again")
+            self.site.progress.say(f"{state.host.name}: was left out of rotation, and is in it again")
+        return bool(stranded)
 
     def await_idle(self) -> None:
         """Wait until the old vhosts are idle: no message, nothing held by their engines, on several polls in a row.

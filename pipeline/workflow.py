@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -131,8 +132,9 @@ class Pipeline:
             self._changing("deploy", name, lock_wait) as run,
             self._recorded("deploy", name, built.release) as outcome,
         ):
+            _refuse_other_release(name, self.releases_on(name), built.release)  # the lock may have been waited for
             changed = self._launch(target, cloud)
-            installed = self._bring_up(target, built, outcome, Journal(self.clock, run.log))
+            installed = self._bring_up(target, built, outcome, run)
         return changed or installed
 
     def releases_on(self, name: str) -> frozenset[str]:
@@ -146,7 +148,7 @@ class Pipeline:
         with self.site(name) as site:
             return observe(site.region.inventory, site.remote).releases
 
-    def _bring_up(self, target: Environment, built: Built, outcome: Outcome, journal: Journal) -> bool:
+    def _bring_up(self, target: Environment, built: Built, outcome: Outcome, run: Changing) -> bool:
         """Install a release on the hosts of a launched region and start it; return whether anything changed."""
         name = target.name
         with self.site(name) as site:
@@ -158,7 +160,8 @@ class Pipeline:
                 written = (*services.result(), *configure_release(site, built.release, vhost))
             with self.progress.stage("start"):
                 site.broker.create_vhost(vhost)
-                started = bring_up(site, observe(site.region.inventory, site.remote), built.release, journal)
+                fleet, journal = observe(site.region.inventory, site.remote), Journal(self.clock, run.log)
+                started = bring_up(site, fleet, built.release, journal, gate=run.gate)
             outcome.counts.update(hosts=len(site.region.inventory.hosts), files_written=len(written))
         return bool(installed or written or started)
 
@@ -193,7 +196,9 @@ class Pipeline:
         on = [release for release in found if release.id in fleet.releases]
         if len(on) != 2:
             raise ConfigurationInvalid(f"{name} has no canary: its hosts are on one release", hint=f"inv status {name}")
-        return self.upgrade(name, max(on, key=lambda release: release.heat).id, promoted=True)
+        hosts = Counter(state.current for state in fleet.states)
+        canary = min(on, key=lambda release: hosts[release.id])  # few hosts are canaries, and most are not
+        return self.upgrade(name, canary.id, promoted=True)
 
     def status(self, name: str) -> tuple[HostStatus, ...]:
         """Return every host of a region as it is now, and what batch it waits for where a rollout is not finished."""
@@ -221,7 +226,7 @@ class Pipeline:
         Raises ConfigurationInvalid where none is under way.
         """
         holder = self.locks(name).status(name)
-        if holder is None:
+        if holder is None or holder.held_by_person:
             raise ConfigurationInvalid(f"no run is under way in {name}", hint=f"inv status {name}")
         self.runs.ask(name, request, who())
         return holder
@@ -395,7 +400,7 @@ def _summary(
         "by": who(),
         "started": started.isoformat(timespec="milliseconds"),
         "ended": ended.isoformat(timespec="milliseconds"),
-        "exit_code": error.exit_code if isinstance(error, PipelineError) else 1 if error else 0,
+        "exit_code": _exit_code(error),
         "detail": told,
         "timing": {
             "moves_s": round(whole, 3),
@@ -403,6 +408,17 @@ def _summary(
             "overhead": round((whole - needed) / needed, 4) if needed else 0.0,
         },
     }
+
+
+def _exit_code(error: BaseException | None) -> int:
+    """Return the status that the process ends with because of `error`."""
+    if error is None:
+        return 0
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    return error.exit_code if isinstance(error, PipelineError) else 1
 
 
 def _customer(site: Site, workspace: Workspace) -> Heat:

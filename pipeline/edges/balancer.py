@@ -66,6 +66,10 @@ class LoadBalancer:
             hint=f"curl the /healthcheck of {server}, and read its journal",
         )
 
+    def ready(self, server: str) -> None:
+        """Let `server` have requests again in every backend as soon as its health check passes; waits for nothing."""
+        self._set(server, "ready")
+
     def _of(self, server: str) -> tuple[Server, ...]:
         found = tuple(one for one in self.servers() if one.name == server)
         if not found:

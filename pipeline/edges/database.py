@@ -16,6 +16,7 @@ from pipeline.inventory import Host
 __all__ = ["BackupFailed", "Database", "EngineRow", "Held", "InFlight"]
 
 BACKUPS = "/var/backups/heat"
+_KEPT = 10  # backups
 
 
 class BackupFailed(PipelineError):
@@ -144,6 +145,7 @@ trap 'exit 143' TERM
 mariadb-dump --single-transaction --quick --routines --databases heat | gzip -1 >"$partial"
 gzip -dc "$partial" | tail -n 1 | grep -q 'Dump completed'
 mv "$partial" {shlex.quote(path)}
+ls -1t {BACKUPS}/*.sql.gz | tail -n +{_KEPT + 1} | xargs -r rm -f --
 stat -c %s {shlex.quote(path)}"""
         try:
             step(self._host, "backup", script)

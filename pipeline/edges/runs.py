@@ -67,7 +67,7 @@ class Run:
         return self.clock.now().isoformat(timespec="milliseconds")
 
     def _append(self, name: str, line: dict[str, Any]) -> None:
-        with self._lock:
+        with self._lock, _keeping(self.directory / name):
             handle = os.open(self.directory / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, _FILE)
             with os.fdopen(handle, "w", encoding="utf-8") as stream:
                 stream.write(json.dumps(line, default=str) + "\n")
@@ -126,9 +126,19 @@ class Runs:
 
 def _write(target: Path, value: Any) -> None:
     partial = target.with_suffix(".partial")
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _FILE), "w", encoding="utf-8") as stream:
-        stream.write(json.dumps(value, indent=1, default=str) + "\n")
-    partial.replace(target)
+    with _keeping(target):
+        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _FILE)
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(json.dumps(value, indent=1, default=str) + "\n")
+        partial.replace(target)
+
+
+@contextmanager
+def _keeping(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise PipelineError(f"{path}: cannot be written: {error.strerror}", hint="make room, or mend rights") from error
 
 
 def _json(path: Path) -> dict[str, Any] | None:

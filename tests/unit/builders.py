@@ -6,6 +6,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from io import StringIO
 from itertools import count
 from pathlib import Path
@@ -26,7 +27,7 @@ from pipeline.journal import Journal
 from pipeline.policy import Policy
 from pipeline.progress import Progress
 from pipeline.region import Identity, Region
-from pipeline.release import HeatVersion, Release
+from pipeline.release import HeatVersion, Package, Release
 from pipeline.rollout import RolloutPlan, vhost_of
 from pipeline.site import Site
 
@@ -39,7 +40,17 @@ R25 = Release(HeatVersion(25, 0, 2), "1.36", "1.4", "c6214ca60943", "3.11", ())
 R26 = Release(HeatVersion(26, 0, 2), "1.36", "1.9", "97b2a986f922", "3.11", ())
 R27 = Release(HeatVersion(27, 0, 1), "1.36", "1.9", "97b2a986f922", "3.11", ())
 
-KNOWN = {release.id: release for release in (R25, R26, R27)}
+# The same Heat, built twice more: with other packages it is another release, and no version tells which is newer.
+R26_BUILDS = tuple(
+    sorted(
+        (
+            replace(R26, packages=(Package("oslo.messaging", version, "a.whl", 64 * "0"),))
+            for version in ("17.1.0", "17.2.0")
+        ),
+        key=lambda release: release.id,
+    )
+)
+KNOWN = {release.id: release for release in (R25, R26, R27, *R26_BUILDS)}
 
 SECRETS = {
     "service_password": "s3cret-service",
@@ -215,7 +226,7 @@ ASKS = (r"^\[ -L /opt/heat/current", r"^cat /opt/heat/releases/\S+/manifest\.jso
 class Machines:
     """What the scripts of an upgrade do to the hosts of a region, in memory: links, units, engines' rows, rotation.
 
-    Each has `installed` on disk, and each release talks on a vhost of its own.
+    Each has `installed` on disk, and each release talks on a vhost of its own where `vhosts` does not say otherwise.
 
     A host whose link names a release in `broken` never gets healthy, and whose link names one in `refused` does not
     even start; one in `stuck` leaves its rows when it stops. `looks` are how often a host is looked at before its stop
@@ -226,6 +237,7 @@ class Machines:
         self.hosts = hosts.of(Role.API, Role.ENGINE)
         self.current = {host.name: release.id for host in self.hosts}
         self.installed = {host.name: [release.id] for host in self.hosts}
+        self.vhosts: dict[str, str] = {}
         self.running = {host.name: True for host in self.hosts}
         self.rotation = {host.name: "ready" for host in hosts.of(Role.API)}
         self.broken: set[str] = set()
@@ -309,11 +321,13 @@ class Machines:
 
     def _facts(self, host: Host, script: str) -> str:
         """Answer pipeline.fleet.state_script."""
+        if host.name not in self.current:
+            return "running /"  # a service without Heat, which runs where it likes
         current = self.current[host.name]
         return "\n".join(
             [
                 f"current {current}",
-                f"vhost heat-{current}",
+                f"vhost {self.vhosts.get(current, f'heat-{current}')}",
                 *(f"installed {release}" for release in self.installed[host.name]),
                 f"running {self._serves(host)}",
                 *([f"draining {host.role.value}"] if host.name in self.draining else []),

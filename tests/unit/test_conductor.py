@@ -449,7 +449,6 @@ def test_no_api_moves_to_a_vhost_that_no_engine_serves(remote: ScriptedRemote) -
     assert moves.begun == ["engine-0"]
 
 
-@pytest.mark.xfail(strict=True, reason="as many move at once as if none had failed: one more is down than may be")
 def test_a_failed_host_leaves_less_room_for_others_of_its_batch(remote: ScriptedRemote) -> None:
     moves = _moves(remote, serial=[1, "100%"], max_fail=2, max_unavailable=2, auto_revert="none")
     moves.fails["engine-1"] = sick
@@ -629,6 +628,19 @@ def test_a_host_that_was_in_flight_when_a_run_was_paused_is_told_as_done(remote:
         "failed": "none",
         "remaining": "engine-2, engine-3, engine-4, api-0, api-1",
     }
+
+
+def test_the_gate_is_asked_by_one_host_at_a_time(remote: ScriptedRemote) -> None:
+    moves = _moves(remote, environment(engine=2, api=1), serial=["100%"], max_unavailable=2)
+    both, at_once = threading.Barrier(2), []
+
+    def gate() -> None:
+        with suppress(threading.BrokenBarrierError):
+            both.wait(1)
+            at_once.append(True)
+
+    _conductor(moves, gate=gate).run()
+    assert not at_once
 
 
 def test_a_run_whose_last_host_has_begun_can_be_paused_no_more(remote: ScriptedRemote) -> None:

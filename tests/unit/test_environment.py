@@ -66,6 +66,20 @@ def test_an_environment_overrides_the_defaults_key_by_key(directory: Path) -> No
     assert environment.provider is Provider.OPENSTACK
 
 
+def test_a_policy_overrides_the_defaults_key_by_key_too(directory: Path) -> None:
+    _write(directory, "here", "cloud: seed\nheat: {region: here}\npolicies: {serial: [2], health: {interval: 9s}}\n")
+    policies, defaults = load("here", directory).policies, load("production", SHIPPED).policies
+    assert (policies.serial, policies.health.interval) == ((2,), 9)
+    assert policies.health.healthy_deadline == defaults.health.healthy_deadline
+
+
+def test_the_lock_is_this_machines_where_nothing_else_is_said(directory: Path) -> None:
+    assert load("here", directory).lock.url is None
+    _write(directory, "here", "cloud: seed\nheat: {region: here}\nlock: {url: 'redis://team', lease: 2m}\n")
+    lock = load("here", directory).lock
+    assert (lock.url, lock.lease) == ("redis://team", 120)
+
+
 def test_an_environment_cannot_be_changed(directory: Path) -> None:
     environment: Environment = load("here", directory)
     with pytest.raises(ValidationError):
@@ -95,6 +109,14 @@ def test_durations_are_read_with_their_units(directory: Path, text: str, seconds
         ("topology: {database: {count: 3}}", r"database\.count must be 1"),
         ("topology: {engine: {counts: 2}}", r"here\.yaml:3: topology\.engine\.counts: unknown key"),
         ("topology: {engine: 2}", r"here\.yaml:3: topology\.engine: .*found 2"),
+        ("policies: {serial: []}", r"here\.yaml:3: policies\.serial: "),
+        ("policies: {serial: [1, 150%]}", r"here\.yaml:3: policies\.serial.*a share of them such as .25%"),
+        ("policies: {max_unavailable: 0}", r"here\.yaml:3: policies\.max_unavailable: .*1 or more"),
+        ("policies: {auto_revert: some}", r"here\.yaml:3: policies\.auto_revert: expected 'none', 'batch' or 'all'"),
+        ("policies: {health: {interval: soon}}", r"here\.yaml:3: policies\.health\.interval: .*'soon'"),
+        ("policies: {drain: {patience: 5m}}", r"here\.yaml:3: policies\.drain\.patience: unknown key"),
+        ("policy: {max_fail: 1}", r"here\.yaml:3: policy: unknown key"),
+        ("lock: {lease: never}", r"here\.yaml:3: lock\.lease: .*'never'"),
         ("7: x", r"7"),
     ],
 )

@@ -179,6 +179,11 @@ def test_a_host_that_was_never_healthy_is_told_at_the_deadline_as_unhealthy(here
     assert here.clock.monotonic() == pytest.approx(POLICY.healthy_deadline, abs=POLICY.interval)
 
 
+def test_a_host_that_was_healthy_for_a_moment_and_never_again_is_unhealthy(here: Site) -> None:
+    with pytest.raises(Unhealthy):
+        _look(here, True, True, False)
+
+
 def test_a_host_that_gets_healthy_at_the_last_moment_is(here: Site) -> None:
     needed = int(POLICY.min_healthy_time / POLICY.interval)
     late = int(POLICY.healthy_deadline / POLICY.interval) - needed

@@ -90,6 +90,11 @@ def test_a_policy_that_nobody_could_keep_to_is_refused(change: dict[str, Any], k
     assert ".".join(map(str, first)).startswith(key)
 
 
+def test_a_policy_by_which_no_host_could_ever_be_healthy_is_refused() -> None:
+    with pytest.raises(ValidationError):
+        _policy(health={"min_healthy_time": "10m", "healthy_deadline": "5m"})
+
+
 def test_a_policy_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
         LOCAL.policies.max_fail = 9  # type: ignore[misc]

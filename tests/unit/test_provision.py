@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from builders import LOCAL, R25, R26, SECRETS, Machines, ScriptedRemote, fleet_on, journal
+from builders import LOCAL, R25, R26, SECRETS, Kept, Machines, ScriptedRemote, fleet_on, journal
 
 from pipeline.edges.ssh import Result
 from pipeline.edges.wheelhouse import Built
 from pipeline.environment import Role
-from pipeline.errors import CommandFailed
+from pipeline.errors import CommandFailed, FleetMixed
 from pipeline.fleet import Fleet
 from pipeline.health import Unhealthy
 from pipeline.hostfiles import UNITS
@@ -177,7 +177,7 @@ def test_a_region_that_is_up_with_the_settings_it_has_is_left_alone(
     machines: Machines, remote: ScriptedRemote, here: Site
 ) -> None:
     assert not bring_up(here, _stale(machines), R25, journal(here.clock))
-    assert remote.ran == []
+    assert len(remote.ran) == len(remote.scripts("show stat")) == 1
 
 
 @pytest.mark.parametrize("name", ["engine-1", "api-0"])
@@ -213,6 +213,27 @@ def test_a_host_that_was_down_is_started_before_a_stale_one_is_restarted(
     assert steps.index("start api-1") < steps.index("stop api-0")
     assert [step for step in steps if "stop" in step] == ["stop api-0"]
     assert all(machines.running.values())
+
+
+def test_what_a_restart_did_to_each_host_is_in_the_journal(machines: Machines, here: Site) -> None:
+    kept = Kept()
+    bring_up(here, _stale(machines, "engine-1"), R25, journal(here.clock, kept))
+    assert kept.steps() == ["drain engine-1", "start engine-1", "healthy engine-1"]
+
+
+def test_a_host_that_does_not_come_back_stops_the_restarts(
+    machines: Machines, remote: ScriptedRemote, here: Site
+) -> None:
+    machines.broken.add(R25.id)
+    with pytest.raises(FleetMixed, match=r"halted; done: none; failed: engine-0 .*; remaining: engine-1, api-0, api-1"):
+        bring_up(here, _stale(machines, *ALL), R25, journal(here.clock))
+    assert remote.steps(stop="^systemctl stop --no-block heat-") == ["stop engine-0"]
+
+
+def test_an_api_that_a_killed_restart_left_out_of_rotation_is_let_back_in(machines: Machines, here: Site) -> None:
+    machines.rotation["api-0"] = "drain"
+    bring_up(here, _stale(machines), R25, journal(here.clock))
+    assert machines.rotation["api-0"] == "ready"
 
 
 def test_a_host_of_every_role_is_provisioned_by_one_of_the_steps(services: ScriptedRemote, here: Site) -> None:

@@ -11,6 +11,7 @@ import pytest
 from builders import (
     R25,
     R26,
+    R26_BUILDS,
     R27,
     apis,
     engines_first,
@@ -383,6 +384,12 @@ def test_a_half_finished_upgrade_goes_back_to_where_its_other_hosts_are() -> Non
     between = Release(HeatVersion(25, 0, 9), "1.36", "1.4", "c6214ca60943", "3.11", ())
     half = _moved(fleet_on(R25), R26, "engine-0")
     assert rollback_target(half, (R25, between, R26)) == R25
+
+
+@pytest.mark.parametrize("newer", R26_BUILDS, ids=["first by name", "last by name"])
+def test_another_build_of_the_same_heat_is_gone_back_to_before_an_older_heat(newer: Release) -> None:
+    older = next(one for one in R26_BUILDS if one is not newer)
+    assert rollback_target(fleet_on(newer), (R25, older, newer)) == older
 
 
 def test_without_an_older_release_on_disk_there_is_nothing_to_go_back_to() -> None:

@@ -14,11 +14,15 @@ from rich.console import Console
 
 from pipeline import show
 from pipeline.checks.result import CheckResult
+from pipeline.edges.clock import FakeClock
+from pipeline.edges.lock import Holder
+from pipeline.edges.runs import Runs
 from pipeline.edges.wheelhouse import Built
 from pipeline.errors import PipelineError
 from pipeline.evidence import Record
 from pipeline.localcloud import CloudStatus, HostStatus, ServiceStatus
 from pipeline.smoke import RungResult, SmokeReport
+from pipeline.status import HostStatus as RegionHost
 from pipeline.traffic import RequestCounts, StackCounts, TrafficReport
 from pipeline.verify import VerifyReport
 
@@ -121,6 +125,54 @@ def test_records_are_shown_with_their_end_and_what_was_seen(console: Console) ->
     seen = "stacks_completed 45, requests_longest_gap_s 0.25"
     assert cells[0] == ["2026-05-01 12:00:00", "upgrade", R26.id, "passed", "90 s", "ada@laptop", seen]
     assert (cells[1][3], cells[1][6]) == ("failed", HOSTILE)
+
+
+# --- regions, locks and runs
+
+ENGINE = RegionHost("engine-0", "engine", R26.id, R25.id, (R25.id, R26.id), "heat-26", "2/4 workers", "3")
+GONE = RegionHost("api-0", "api", "", "", (), "", f"unreachable: {HOSTILE}", "")
+
+
+def test_every_host_of_a_region_is_a_line(console: Console) -> None:
+    show.hosts([ENGINE, GONE], console)
+    on_disk = f"{R25.id}, {R26.id}"
+    assert _row(console, "engine-0") == ["engine-0", "engine", on_disk, R26.id, R25.id, "heat-26", "2/4 workers", "3"]
+    assert _row(console, "api-0")[6] == f"unreachable: {HOSTILE}"
+
+
+def test_hosts_of_a_region_are_saved_for_machines(tmp_path: Path) -> None:
+    show.save_hosts([ENGINE, GONE], tmp_path / "hosts.json")
+    first, second = json.loads((tmp_path / "hosts.json").read_text("utf-8"))
+    assert (first["host"], first["running"], first["on_disk"], first["batch"]) == (
+        "engine-0",
+        R25.id,
+        [R25.id, R26.id],
+        "3",
+    )
+    assert second["health"] == f"unreachable: {HOSTILE}"
+
+
+def test_a_lock_is_shown_with_who_has_it_and_for_how_long(console: Console) -> None:
+    clock = FakeClock()
+    holder = Holder("ada@laptop", "upgrade", "run-1", "laptop", 4711, clock.now(), HOSTILE)
+    clock.sleep(90)
+    show.lock("local", holder, clock, console)
+    assert _row(console, "ada@laptop") == ["ada@laptop", "upgrade", "90 s", "run-1", "laptop:4711", HOSTILE]
+
+
+def test_a_lock_that_nobody_has_is_told(console: Console) -> None:
+    show.lock("local", None, FakeClock(), console)
+    assert _printed(console) == "local: nobody holds it\n"
+
+
+def test_where_the_time_of_each_run_went_is_shown_the_latest_last(console: Console, tmp_path: Path) -> None:
+    clock = FakeClock()
+    runs = Runs(tmp_path, clock)
+    ended, killed = runs.begin("local", "1-upgrade-a"), runs.begin("local", "2-upgrade-b")
+    ended.save("summary", {"exit_code": 7, "timing": {"moves_s": 120.04, "unavoidable_s": 96, "overhead": 0.2504}})
+    show.timing(runs.of("local"), console)
+    assert _row(console, ended.id) == [ended.id, "exit 7", "120.0 s", "96.0 s", "25.0%"]
+    assert _row(console, killed.id) == [killed.id, "has not ended, or was killed", "", "", ""]
 
 
 def test_a_report_is_saved_where_a_file_is_named_and_nowhere_else(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -23,10 +24,13 @@ from typed_commands import ROOT, collection, fresh_tasks_module, tasks_module
 
 from pipeline import deploy
 from pipeline.edges.index import Index
+from pipeline.edges.lock import Holder
+from pipeline.edges.store import who
 from pipeline.errors import ConfigurationInvalid
 
 HEAVY = ("paramiko", "heatclient", "openstack", "keystoneauth1", "pytest", "rich", "pydantic", "jinja2", "testinfra")
 PROOF_OPTIONS = {"from", "to", "report", "down"}
+ADA = Holder("ada@laptop", "upgrade", "20260101T000000Z-upgrade-0a1b", "laptop", 4711, datetime(2026, 1, 1, tzinfo=UTC))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,10 +158,21 @@ def test_environments_are_listed_and_shown(inv: Type) -> None:
         "deploy nope --release 25.0.2",
         "upgrade nope --release 26.0.2",
         "upgrade nope --release 26.0.2 --plan",
+        "rollback nope",
+        "rollback nope --release 25.0.2",
+        "canary.promote nope",
+        "pause nope",
+        "abort nope",
+        "status nope",
+        "lock.status nope",
+        "lock.hold nope --reason disk",
+        "lock.release nope",
+        "lock.break nope",
         "verify nope",
         "promote --release 26.0.2 --to nope",
         "history nope",
         "history ../records",
+        "history nope --timing",
     ],
 )
 def test_an_unknown_environment_is_refused_with_those_there_are(inv: Type, command: str) -> None:
@@ -217,6 +232,10 @@ def test_a_directory_that_cannot_be_written_to_is_told(inv: Type, tmp_path: Path
         "deploy local --release 25.0.2",
         "upgrade local --release 26.0.2",
         "upgrade local --release 26.0.2 --plan",
+        "rollback local",
+        "rollback local --release 25.0.2",
+        "canary.promote local",
+        "status local",
         "verify local",
         "smoke local",
         "local.ssh engine-0",
@@ -280,9 +299,79 @@ def test_releases_are_listed(inv: Type, tmp_path: Path) -> None:
     assert R26.id in typed.out
 
 
-def test_without_records_the_history_is_empty(inv: Type) -> None:
-    typed = inv("history local")
+@pytest.mark.parametrize("option", ["", " --timing"])
+def test_without_records_the_history_is_empty(inv: Type, option: str) -> None:
+    typed = inv(f"history local{option}")
     assert (typed.status, typed.err) == (0, "")
+
+
+@pytest.mark.parametrize(
+    "command", ["deploy local --release 25.0.2", "upgrade local --release 26.0.2", "rollback local"]
+)
+@pytest.mark.parametrize("wait", ["soon", "''", "-5s", "'5 minutes'"])
+def test_a_wait_that_is_no_span_of_time_is_refused(inv: Type, command: str, wait: str) -> None:
+    typed = inv(f"{command} --lock-wait={wait}")
+    assert (typed.status, typed.error.partition(",")[0]) == (3, "--lock-wait: expected a span of time")
+
+
+# --- the lock, and runs under way
+
+
+@pytest.mark.parametrize("request_", ["pause", "abort"])
+def test_what_is_asked_of_no_run_is_refused(inv: Type, request_: str) -> None:
+    typed = inv(f"{request_} local")
+    assert (typed.status, typed.error, typed.next) == (3, "no run is under way in local", "inv status local")
+
+
+@pytest.mark.parametrize("request_", ["pause", "abort"])
+def test_a_run_under_way_is_asked_and_its_owner_named(inv: Type, request_: str) -> None:
+    pipeline = tasks_module().pipeline()
+    with pipeline.locks("local").held("local", ADA):
+        typed = inv(f"{request_} local")
+    assert (typed.status, typed.out) == (0, f"local: upgrade of ada@laptop was asked to {request_}\n")
+    assert pipeline.runs.asked("local") == (request_, who())
+
+
+def test_a_lock_that_nobody_has_is_told(inv: Type) -> None:
+    typed = inv("lock.status local")
+    assert (typed.status, typed.out) == (0, "local: nobody holds it\n")
+
+
+def test_a_lock_is_held_shown_and_given_back(inv: Type) -> None:
+    held = inv("lock.hold local --reason 'a disk is being replaced'")
+    assert (held.status, held.out) == (0, "local: held; inv lock.release local gives it back\n")
+    shown = inv("lock.status local")
+    assert shown.status == 0
+    assert all(word in shown.out for word in (who(), "hold", "a disk is being replaced"))
+    assert inv("lock.release local").out == "local: released\n"
+    assert inv("lock.status local").out == "local: nobody holds it\n"
+
+
+def test_what_a_person_holds_is_changed_by_no_run(inv: Type, tmp_path: Path) -> None:
+    _cloud_is_up(tmp_path)
+    keep(tmp_path / "cache/heat-deploys-heat", R26)
+    inv("lock.hold local --reason 'a disk is being replaced'")
+    typed = inv("upgrade local --release 26.0.2")
+    assert typed.status == 5
+    assert f"local has been held by {who()}" in typed.error
+    assert typed.error.endswith("a disk is being replaced")
+    assert typed.next == "inv lock.status local"
+
+
+def test_what_another_holds_is_broken_and_not_given_back(inv: Type) -> None:
+    tasks_module().pipeline().locks("local").hold("local", ADA)
+    refused = inv("lock.release local")
+    assert (refused.status, refused.next) == (5, "inv lock.break local")
+    assert "ada@laptop" in refused.error
+    assert inv("lock.break local").out == "local: the hold of ada@laptop is broken\n"
+    assert inv("lock.break local").out == "local: nothing held it\n"
+
+
+def test_the_lock_of_a_run_that_lives_cannot_be_broken(inv: Type) -> None:
+    with tasks_module().pipeline().locks("local").held("local", ADA):
+        typed = inv("lock.break local")
+    assert typed.status == 5
+    assert "that run lives" in typed.error
 
 
 # --- mistakes in typing
@@ -296,6 +385,7 @@ def test_without_records_the_history_is_empty(inv: Type) -> None:
         ("render local", "--out must be given"),
         ("release.build", "--heat must be given"),
         ("promote", "--release and --to must be given"),
+        ("lock.hold local", "--reason must be given"),
     ],
 )
 def test_an_option_that_is_needed_is_asked_for(inv: Type, command: str, missing: str) -> None:

@@ -2,28 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from builders import LOCAL, R25, R26, Machines, ScriptedRemote, progress, region, said, site
+from builders import (
+    ASKS,
+    LOCAL,
+    R25,
+    R26,
+    R26_BUILDS,
+    Machines,
+    ScriptedRemote,
+    Services,
+    progress,
+    region,
+    said,
+    site,
+    with_policy,
+)
 from kept_releases import build_nothing, keep
 
 from pipeline import workflow
 from pipeline.checks.result import CheckResult
 from pipeline.deploy import Change, Launched
 from pipeline.edges.clock import FakeClock
+from pipeline.edges.lock import Holder, LockLost
 from pipeline.edges.ssh import Result
-from pipeline.environment import Role
+from pipeline.edges.store import who
+from pipeline.environment import Environment, Role
 from pipeline.errors import (
     ConfigurationInvalid,
     FleetMixed,
     GateRefused,
+    Inconclusive,
+    LockHeld,
     PipelineError,
     StackFailed,
     VerificationFailed,
@@ -46,14 +65,24 @@ CLIMBED = SmokeReport("local", (RungResult("token", "passed", 0.1, ""),))
 FELL = SmokeReport("local", (RungResult("token", "failed", 0.1, "401"),))
 GOOD = TrafficReport(StackCounts(45, 0, 0), RequestCounts(900, 0, 0.25), (), ())
 BAD = TrafficReport(StackCounts(44, 1, 0), RequestCounts(900, 0, 0.25), ("stack a: CREATE_FAILED: no",), ())
-ASKS = (r"^\[ -L /opt/heat/current", r"^cat /opt/heat/releases/\S+/manifest\.json$", r"^SELECT ")
+STATE = ASKS[0]
+ADA = Holder("ada@laptop", "upgrade", "20260101T000000Z-upgrade-0a1b", "laptop", 4711, datetime(2026, 1, 1, tzinfo=UTC))
+ORDER = ["engine-0", "api-0", "api-1", "engine-1"]
 
 
 class Here(Pipeline):
-    """The pipeline, with hosts in memory behind every environment; `opened` names those whose hosts were reached."""
+    """The pipeline, with hosts in memory behind every environment; `opened` names those whose hosts were reached.
+
+    `policy` is what differs in every environment's policy.
+    """
 
     remote: ScriptedRemote
+    machines: Machines
     opened: list[str]
+    policy: dict[str, Any]
+
+    def environment(self, name: str) -> Environment:
+        return with_policy(super().environment(name), **self.policy)
 
     @contextmanager
     def site(self, name: str) -> Iterator[Site]:
@@ -61,29 +90,11 @@ class Here(Pipeline):
         yield replace(site(self.remote, self.environment(name)), progress=self.progress)
 
 
-def _hosts() -> ScriptedRemote:
+def _hosts(remote: ScriptedRemote) -> Machines:
     """Return hosts that run release 25 and do what they are told."""
-    remote = ScriptedRemote()
     remote.on("")  # what is installed and written there is a matter of other tests
-    machines = Machines(remote, region().inventory, R25, LOCAL.heat.engine_workers)
-    known = {R25.id: R25, R26.id: R26}
-
-    def facts(host: Host, script: str) -> str:
-        current = machines.current[host.name]
-        running = current if machines.running[host.name] else ""
-        return f"current {current}\nvhost {vhost_of(known[current])}\ninstalled {R25.id}\nrunning {running}\n"
-
-    remote.on(ASKS[0], facts)
-    remote.on(ASKS[1], lambda host, script: known[script.split("/")[4]].to_json())
-    for question, answer in {
-        "DATEDIFF": "0\n",
-        "information_schema": "1\n",
-        "version_num": f"{R26.alembic_head}\n",
-        "list_policies": "[]",
-        "list_vhosts": "[]",
-    }.items():
-        remote.on(question, answer)
-    return remote
+    Services(remote, R25)
+    return Machines(remote, region().inventory, R25, LOCAL.heat.engine_workers)
 
 
 @pytest.fixture
@@ -94,8 +105,9 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Here:
     build_nothing(monkeypatch)
     monkeypatch.setattr(workflow, "is_deployed", lambda environment, cloud: True)
     made = Here(Workspace(ROOT, tmp_path / "state"), clock, progress(clock))
-    object.__setattr__(made, "opened", [])
-    object.__setattr__(made, "remote", _hosts())
+    remote = ScriptedRemote()
+    for name, value in {"opened": [], "policy": {}, "remote": remote, "machines": _hosts(remote)}.items():
+        object.__setattr__(made, name, value)
     for release in (R25, R26):
         keep(made.workspace.cache, release)
     _raise_cloud(made.workspace)
@@ -123,7 +135,7 @@ def _prove(here: Pipeline, release: Release, *, passed: bool = True) -> None:
 
 def _only_asked(here: Here) -> bool:
     """Whether the hosts were asked, and nothing was changed on them."""
-    asked = sum(len(here.remote.scripts(pattern)) for pattern in ASKS)
+    asked = sum(len(here.remote.scripts(pattern)) for pattern in (*ASKS, r"^SELECT "))
     return len(here.remote.ran) == asked and not here.remote.copied
 
 
@@ -299,7 +311,7 @@ def test_an_upgrade_taken_up_again_knows_that_others_moved_before(here: Here, mo
 
 def test_settings_that_no_service_read_are_read_at_the_next_deploy(here: Here, launched: list[str]) -> None:
     seen = f"current {R25.id}\nvhost {vhost_of(R25)}\ninstalled {R25.id}\nrunning {R25.id}\n"
-    here.remote.on(ASKS[0], f"{seen}stale heat-engine\n", host="engine-1")
+    here.remote.on(STATE, f"{seen}stale heat-engine\n", host="engine-1")
     assert here.deploy("local", "25.0.2") is True
     assert here.remote.steps(stop="^systemctl stop --no-block heat-") == ["stop engine-1"]
 
@@ -338,9 +350,398 @@ def test_an_upgrade_on_no_cloud_builds_nothing(here: Here, story: str) -> None:
 
 
 def test_a_release_that_no_host_has_cannot_be_described(here: Here) -> None:
-    here.remote.on(ASKS[0], f"current {R25.id}\nvhost heat-a\nrunning {R25.id}\n")
+    here.remote.on(STATE, f"current {R25.id}\nvhost heat-a\nrunning {R25.id}\n")
     with pytest.raises(ConfigurationInvalid, match=f"no host has release {R25.id} on disk"):
         here.plan("local", "26.0.2")
+
+
+# --- back
+
+
+def test_a_rollback_goes_back_to_the_release_before_and_is_recorded(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _with_traffic(monkeypatch, GOOD)
+    here.upgrade("local", "26.0.2")
+    report, plan = here.rollback("local")
+    assert (report, plan.target, plan.rollback) == (GOOD, R25, True)
+    assert set(here.machines.current.values()) == {R25.id}
+    upgrade, rollback = here.store.records("local")
+    assert (upgrade.operation, rollback.operation) == ("upgrade", "rollback")
+    assert (rollback.release_digest, rollback.passed, rollback.counts["stacks_completed"]) == (R25.digest, True, 45)
+
+
+def test_a_rollback_may_be_told_where_to(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    _with_traffic(monkeypatch, GOOD)
+    here.upgrade("local", "26.0.2")
+    assert here.rollback("local", "25.0.2")[1].target == R25
+
+
+def test_a_rollback_builds_nothing_for_the_hosts_have_it(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    _with_traffic(monkeypatch, GOOD)
+    here.upgrade("local", "26.0.2")
+    here.wheelhouse.find("25.0.2").archive.unlink()
+    here.rollback("local")
+    assert set(here.machines.current.values()) == {R25.id}
+
+
+def test_a_region_with_nothing_to_go_back_to_is_left_alone(here: Here) -> None:
+    with pytest.raises(ConfigurationInvalid, match=f"no release older than {R25.id}"):
+        here.rollback("local")
+    with pytest.raises(ConfigurationInvalid, match=f"{R26.id} is newer than {R25.id}"):
+        here.rollback("local", "26.0.2")
+    assert _only_asked(here)
+    assert here.store.records("local") == ()
+
+
+def test_a_rollback_that_customers_noticed_fails_too(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    _with_traffic(monkeypatch, GOOD)
+    here.upgrade("local", "26.0.2")
+    _with_traffic(monkeypatch, BAD)
+    with pytest.raises(VerificationFailed, match="customers noticed"):
+        here.rollback("local")
+
+
+# --- the canary
+
+
+@pytest.fixture
+def careful(here: Here, monkeypatch: pytest.MonkeyPatch) -> Here:
+    """Return the same, where a person must vouch for the canary."""
+    _with_traffic(monkeypatch, GOOD)
+    here.policy["canary"] = {"soak": 60, "auto_promote": False}
+    return here
+
+
+def test_an_upgrade_pauses_after_its_canary_and_says_what_to_type(careful: Here) -> None:
+    with pytest.raises(Inconclusive, match="paused: the canary engine-0 is healthy") as caught:
+        careful.upgrade("local", "26.0.2")
+    assert caught.value.hint == "inv canary.promote local, or inv rollback local"
+    assert _moved(careful) == ["engine-0"]
+
+
+def test_a_promoted_canary_goes_on_to_the_release_it_is_on(careful: Here) -> None:
+    with pytest.raises(Inconclusive):
+        careful.upgrade("local", "26.0.2")
+    report, plan = careful.promote_canary("local")
+    assert (report, plan.target) == (GOOD, R26)
+    assert set(careful.machines.current.values()) == {R26.id}
+
+
+def test_a_paused_canary_can_be_rolled_back(careful: Here) -> None:
+    with pytest.raises(Inconclusive):
+        careful.upgrade("local", "26.0.2")
+    assert [state.host.name for state in careful.rollback("local")[1].moves] == ["engine-0"]
+    assert set(careful.machines.current.values()) == {R25.id}
+
+
+def test_a_region_on_one_release_has_no_canary_to_promote(careful: Here) -> None:
+    with pytest.raises(ConfigurationInvalid, match="local has no canary: its hosts are on one release") as caught:
+        careful.promote_canary("local")
+    assert caught.value.hint == "inv status local"
+    assert _only_asked(careful)
+
+
+@pytest.mark.parametrize("newer", R26_BUILDS, ids=["first by name", "last by name"])
+def test_a_canary_of_another_build_of_the_same_heat_is_never_taken_back_by_its_promotion(
+    careful: Here, newer: Release
+) -> None:
+    older = next(one for one in R26_BUILDS if one is not newer)
+    careful.machines.current = dict.fromkeys(careful.machines.current, older.id)
+    careful.machines.installed = {name: [older.id] for name in careful.machines.installed}
+    careful.machines.vhosts = dict.fromkeys((older.id, newer.id), "heat-26")
+    for release in R26_BUILDS:
+        keep(careful.workspace.cache, release)
+    with pytest.raises(Inconclusive, match="paused: the canary engine-0"):
+        careful.upgrade("local", newer.id)
+    with suppress(ConfigurationInvalid):
+        careful.promote_canary("local")
+    assert careful.machines.current["engine-0"] == newer.id
+
+
+# --- one run at a time
+
+STORIES = {
+    "deploy": lambda here, **options: here.deploy("local", "25.0.2", **options),
+    "upgrade": lambda here, **options: here.upgrade("local", "26.0.2", **options),
+    "rollback": lambda here, **options: here.rollback("local", "25.0.2", **options),
+}
+
+
+def _meanwhile(here: Here, act: Callable[[], object], *, host: str = "engine-0") -> None:
+    """Let `act` happen when a host moves to release 26, once."""
+
+    def move(on: Host, script: str) -> Result:
+        here.remote.on(rf"^ln -sfn \S*{R26.id}", here.machines._act)
+        act()
+        return here.machines._act(on, script)
+
+    here.remote.on(rf"^ln -sfn \S*{R26.id}", move, host=host)
+
+
+def _moved(here: Here) -> list[str]:
+    return [name for name in ORDER if here.machines.current[name] == R26.id]
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_a_second_run_is_refused_and_told_who_has_the_lock(here: Here, launched: list[str], story: str) -> None:
+    with here.locks("local").held("local", ADA), pytest.raises(LockHeld, match="ada@laptop, whose upgrade") as caught:
+        STORIES[story](here)
+    assert (caught.value.exit_code, caught.value.hint) == (5, "inv lock.status local")
+    assert _only_asked(here)
+    assert (launched, here.store.records("local"), here.runs.of("local")) == ([], (), ())
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_a_run_may_wait_for_the_lock(here: Here, launched: list[str], story: str) -> None:
+    began = here.clock.monotonic()
+    with here.locks("local").held("local", ADA), pytest.raises(LockHeld):
+        STORIES[story](here, lock_wait=300)
+    assert here.clock.monotonic() - began == pytest.approx(300, abs=1)
+
+
+def test_environments_have_a_lock_each(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    _with_traffic(monkeypatch, GOOD)
+    with here.locks("local-production").held("local-production", ADA):
+        here.upgrade("local", "26.0.2")
+
+
+def test_a_run_has_the_lock_while_it_goes_on_and_gives_it_back(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    _with_traffic(monkeypatch, GOOD)
+    seen: list[Holder | None] = []
+    _meanwhile(here, lambda: seen.append(here.locks("local").status("local")))
+    here.upgrade("local", "26.0.2")
+    (holder,) = seen
+    (run,) = here.runs.of("local")
+    assert holder is not None
+    assert (holder.owner, holder.operation, holder.run_id) == (who(), "upgrade", run.id)
+    assert here.locks("local").status("local") is None
+
+
+def test_a_run_that_fails_gives_the_lock_back_too(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    _with_traffic(monkeypatch, GOOD)
+    here.remote.on(r"db_sync$", Result(1, "", "no"))
+    with pytest.raises(PipelineError):
+        here.upgrade("local", "26.0.2")
+    assert here.locks("local").status("local") is None
+
+
+def test_looking_and_checking_need_no_lock(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workflow, "verify", lambda *_, **__: GREEN)
+    monkeypatch.setattr(workflow, "climb", lambda *_, **__: CLIMBED)
+    with here.locks("local").held("local", ADA):
+        here.status("local")
+        here.plan("local", "26.0.2")
+        here.require_green("local")
+
+
+def test_a_person_holds_an_environment_until_they_give_it_back(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    _with_traffic(monkeypatch, GOOD)
+    here.hold("local", "a disk is being replaced")
+    with pytest.raises(LockHeld, match="a disk is being replaced") as caught:
+        here.upgrade("local", "26.0.2")
+    assert caught.value.exit_code == 5
+    holder = here.locks("local").release("local", who())
+    assert holder is not None
+    assert (holder.held_by_person, holder.reason) == (True, "a disk is being replaced")
+    here.upgrade("local", "26.0.2")
+
+
+def test_an_environment_that_a_run_has_cannot_be_held(here: Here) -> None:
+    with here.locks("local").held("local", ADA), pytest.raises(LockHeld):
+        here.hold("local", "a disk is being replaced")
+
+
+def test_a_run_that_lost_its_lock_begins_with_no_other_host(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    _with_traffic(monkeypatch, GOOD)
+    _meanwhile(here, lambda: (here.workspace.locks / "local.holder.json").unlink())
+    with pytest.raises(LockLost, match=r"is lost: .*; done: engine-0; failed: none; remaining: api-0") as caught:
+        here.upgrade("local", "26.0.2")
+    assert caught.value.exit_code == 5
+    assert _moved(here) == ["engine-0"]
+
+
+def test_a_run_that_lost_its_lock_half_way_is_recorded(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    _with_traffic(monkeypatch, GOOD)
+    _meanwhile(here, lambda: (here.workspace.locks / "local.holder.json").unlink())
+    with pytest.raises(LockLost):
+        here.upgrade("local", "26.0.2")
+    assert [record.passed for record in here.store.records("local")] == [False]
+
+
+def test_a_deploy_that_waited_for_an_upgrade_to_end_does_not_undo_it(
+    here: Here, launched: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locks = here.locks("local")
+
+    class Waited:
+        @contextmanager
+        def held(self, *arguments: Any, **options: Any) -> Iterator[Any]:
+            here.machines.current = dict.fromkeys(here.machines.current, R26.id)  # the upgrade that was waited for
+            here.machines.installed = {name: [R25.id, R26.id] for name in here.machines.installed}
+            with locks.held(*arguments, **options) as lease:
+                yield lease
+
+    monkeypatch.setattr(Here, "locks", lambda *_: Waited())
+    with pytest.raises(ConfigurationInvalid, match="is an upgrade, not a deploy"):
+        here.deploy("local", "25.0.2", lock_wait=300)
+    assert set(here.machines.current.values()) == {R26.id}
+
+
+# --- what is asked of a run under way
+
+
+@pytest.mark.parametrize(("request_", "error"), [("pause", Inconclusive), ("abort", FleetMixed)])
+def test_a_run_that_is_asked_to_stop_finishes_the_host_in_flight_and_says_how_to_go_on(
+    here: Here, monkeypatch: pytest.MonkeyPatch, request_: Any, error: type[PipelineError]
+) -> None:
+    _with_traffic(monkeypatch, GOOD)
+    asked: list[Holder] = []
+    _meanwhile(here, lambda: asked.append(here.ask_run("local", request_)), host="api-0")
+    with pytest.raises(error, match=rf"{request_}e?d by {who()}; done: engine-0, api-0; failed: none; rem") as caught:
+        here.upgrade("local", "26.0.2")
+    assert caught.value.exit_code == {"pause": 11, "abort": 7}[request_]
+    assert "inv rollback local" in caught.value.hint
+    assert "the same command again to go on" in caught.value.hint
+    assert (_moved(here), asked[0].operation) == (["engine-0", "api-0"], "upgrade")
+    assert [record.passed for record in here.store.records("local")] == [False]
+    _, plan = here.upgrade("local", "26.0.2")
+    assert [state.host.name for state in plan.moves] == ["api-1", "engine-1"]
+    assert _moved(here) == ORDER
+
+
+def test_a_deploy_that_restarts_hosts_can_be_paused_too(here: Here, launched: list[str]) -> None:
+    seen = f"current {R25.id}\nvhost {vhost_of(R25)}\ninstalled {R25.id}\nrunning {R25.id}\n"
+    for name in ("engine-0", "engine-1"):
+        here.remote.on(STATE, f"{seen}stale heat-engine\n", host=name)
+
+    def stop(on: Host, script: str) -> Result:
+        here.ask_run("local", "pause")
+        return here.machines._act(on, script)
+
+    here.remote.on("^systemctl stop --no-block heat-engine", stop, host="engine-0")
+    with pytest.raises(Inconclusive, match="paused by"):
+        here.deploy("local", "25.0.2")
+    assert here.remote.steps(stop="^systemctl stop --no-block heat-") == ["stop engine-0"]
+
+
+def test_nothing_can_be_asked_where_no_run_is_under_way(here: Here) -> None:
+    with pytest.raises(ConfigurationInvalid, match="no run is under way in local") as caught:
+        here.ask_run("local", "pause")
+    assert caught.value.hint == "inv status local"
+    assert here.runs.asked("local") is None
+
+
+def test_nothing_can_be_asked_of_a_person_who_holds_an_environment(here: Here) -> None:
+    here.hold("local", "a disk is being replaced")
+    with pytest.raises(ConfigurationInvalid, match="no run is under way in local"):
+        here.ask_run("local", "pause")
+
+
+# --- what a run leaves
+
+
+def _left(here: Here, name: str) -> Any:
+    """Return what the only run left in a file: its values, or its lines."""
+    (run,) = here.runs.of("local")
+    text = (run.directory / name).read_text("utf-8")
+    return json.loads(text) if name.endswith(".json") else [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_run_leaves_its_plan_events_journal_counts_and_summary(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    _with_traffic(monkeypatch, GOOD)
+    here.upgrade("local", "26.0.2")
+    assert [batch["hosts"][0]["name"] for batch in _left(here, "plan.json")["batches"]] == ORDER
+    assert "begin move engine-0" in [line["said"] for line in _left(here, "events.jsonl")]
+    ends = [line for line in _left(here, "journal.jsonl") if line["kind"] == "done"]
+    assert [line["host"] for line in ends if line["step"] == "healthy"] == ORDER
+    assert _left(here, "counts.json")["stacks"]["completed"] == 45
+    summary = _left(here, "summary.json")
+    assert (summary["operation"], summary["environment"], summary["by"]) == ("upgrade", "local", who())
+    assert (summary["exit_code"], summary["detail"]) == (0, "")
+    assert set(summary["timing"]) == {"moves_s", "unavoidable_s", "overhead"}
+
+
+def test_what_is_said_to_people_is_in_the_runs_events_word_for_word(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _with_traffic(monkeypatch, GOOD)
+    here.upgrade("local", "26.0.2")
+    told = said(here.progress)
+    for line in _left(here, "events.jsonl"):
+        assert line["said"].removeprefix("begin ").removeprefix("end ").split(": ")[0] in told
+
+
+def test_a_run_that_fails_leaves_its_code_and_why(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    _with_traffic(monkeypatch, GOOD)
+    here.remote.on(r"^ln -sfn .*/26", Result(1, "", "no heat.conf"), host="api-1")
+    with pytest.raises(FleetMixed):
+        here.upgrade("local", "26.0.2")
+    summary = _left(here, "summary.json")
+    assert (summary["exit_code"], "failed: api-1" in summary["detail"]) == (7, True)
+    failed = [line for line in _left(here, "journal.jsonl") if line["kind"] == "failed"]
+    assert [(line["step"], line["host"]) for line in failed] == [("start", "api-1")]
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
+def test_a_run_that_is_interrupted_leaves_a_summary(
+    here: Here, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise error
+
+    _with_traffic(monkeypatch, GOOD)
+    monkeypatch.setattr(workflow, "roll_out", interrupt)
+    with pytest.raises(type(error)):
+        here.upgrade("local", "26.0.2")
+    assert _left(here, "summary.json")["detail"] == f"ended by {type(error).__name__}"
+    assert here.locks("local").status("local") is None
+
+
+@pytest.mark.parametrize(("error", "code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
+def test_the_summary_of_an_interrupted_run_has_the_code_it_ended_with(
+    here: Here, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise error
+
+    _with_traffic(monkeypatch, GOOD)
+    monkeypatch.setattr(workflow, "roll_out", interrupt)
+    with pytest.raises(type(error)):
+        here.upgrade("local", "26.0.2")
+    assert _left(here, "summary.json")["exit_code"] == code
+
+
+def test_a_deploy_leaves_a_summary_as_well(here: Here, launched: list[str]) -> None:
+    here.deploy("local", "25.0.2")
+    assert _left(here, "summary.json")["operation"] == "deploy"
+
+
+# --- status
+
+
+def test_a_settled_region_has_no_batches_to_come(here: Here) -> None:
+    found = {one.host: one for one in here.status("local")}
+    assert len(found) == 7
+    assert {one.batch for one in found.values()} == {""}
+    assert (found["engine-0"].running, found["engine-0"].health) == (R25.id, "2/2 workers")
+
+
+def test_a_region_in_the_middle_of_an_upgrade_tells_what_is_left_of_it(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _with_traffic(monkeypatch, GOOD)
+    here.remote.on(r"^ln -sfn .*/26", Result(1, "", "no heat.conf"), host="api-1")
+    with pytest.raises(FleetMixed):
+        here.upgrade("local", "26.0.2")
+    batches = {one.host: one.batch for one in here.status("local") if one.batch}
+    assert batches == {"api-1": "1", "engine-1": "2"}
+
+
+def test_looking_at_a_region_changes_nothing_and_leaves_nothing(here: Here) -> None:
+    here.status("local")
+    assert not here.remote.scripts(r"systemctl (stop --no-block|start) |^ln -sfn|set server")
+    assert (here.runs.of("local"), here.store.records("local")) == ((), ())
 
 
 # --- verify and smoke
@@ -387,7 +788,7 @@ def test_any_heat_of_the_users_clouds_can_be_smoked_and_leaves_no_record(
 
 
 def test_a_region_that_is_not_deployed_says_so(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    here.remote.on(ASKS[0], "running \n")
+    here.remote.on(STATE, "running \n")
     for story in (here.verify, here.smoke):
         with pytest.raises(PipelineError, match="no host runs Heat yet"):
             story("local")

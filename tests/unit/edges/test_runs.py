@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -123,6 +124,17 @@ def test_a_journal_in_memory_has_the_same_lines(run: Run, clock: FakeClock) -> N
     for lines in (kept, run):
         Journal(clock, lines).note("idle", polls=3)
     assert _lines(run, "journal.jsonl") == kept.lines
+
+
+@pytest.mark.parametrize(
+    "keep",
+    [lambda run: run.event("a"), lambda run: run.write({}), lambda run: run.save("a", 1)],
+    ids=["event", "journal", "value"],
+)
+def test_what_cannot_be_kept_is_told(run: Run, keep: Callable[[Run], None]) -> None:
+    run.directory.rmdir()
+    with pytest.raises(PipelineError):
+        keep(run)
 
 
 # --- all runs
