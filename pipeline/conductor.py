@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+from pipeline.edges.lock import LockLost
 from pipeline.environment import Role
 from pipeline.errors import (
     FailedAndReverted,
@@ -72,9 +73,11 @@ class Conductor:
         if plan.unproved and plan.batches:
             self._prove(plan.unproved)
         for batch in plan.batches:
+            if self._halting(batch):
+                raise self._halt(batch)
             self._begin(batch)
             self._advance(batch)
-            if self._stopped is not None:
+            if self._stopped is not None and (isinstance(self._stopped, LockLost) or not self._halting(batch)):
                 raise self._named(self._stopped)
             if self._halting(batch):
                 raise self._halt(batch)
@@ -118,7 +121,7 @@ class Conductor:
 
     def _advance(self, batch: Batch) -> None:
         """Move the hosts of a batch, as many at once as it allows; after a failure those in flight are finished."""
-        room = threading.Semaphore(batch.width - self._down(batch.role))
+        room = threading.Semaphore(max(0, batch.width - self._down(batch.role)))
         with ThreadPoolExecutor(max_workers=batch.width, thread_name_prefix="move") as pool:
             futures = [pool.submit(self._move, state, batch, room) for state in batch.hosts]
             try:
@@ -202,7 +205,7 @@ class Conductor:
 
     def _halt(self, batch: Batch) -> PipelineError:
         """Put back what the policy says, and return the error that ends the run."""
-        hint = f"read the journal: inv local.ssh {self._failed[-1].state.host.name}"
+        hint = f"read the journal: {self.rollout.site.login(self._failed[-1].state.host)}"
         if not all(failure.certain for failure in self._failed):
             worst = next(failure for failure in self._failed if not failure.certain)
             return self._named(worst.error, "halted")

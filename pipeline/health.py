@@ -113,8 +113,8 @@ def stays_healthy(site: Site, host: Host, healthy: Callable[[], bool], *, second
         if now >= deadline:
             said = f"{host.name} was not healthy for {needed:.0f} s on end within {now - began:.0f} s"
             if last is not None and now - last < policy.healthy_deadline / 2:
-                raise Inconclusive(f"{said}: it comes and goes", hint=f"read its journal: inv local.ssh {host.name}")
-            raise Unhealthy(said, hint=f"read its journal: inv local.ssh {host.name}")
+                raise Inconclusive(f"{said}: it comes and goes", hint=f"read its journal: {site.login(host)}")
+            raise Unhealthy(said, hint=f"read its journal: {site.login(host)}")
         clock.sleep(policy.interval)
 
 

@@ -98,6 +98,7 @@ def roll_out(
             install_release(site, change.fleet, built)
         configure_release(site, plan.target, plan.vhost)
     if plan.moves:
+        gate()
         if not plan.rollback:
             with stage("database"), journal.step("database", site.region.inventory.one(Role.DATABASE).name):
                 when = f"{site.clock.now():%Y%m%dT%H%M%SZ}"  # a run that is taken up again keeps the backup from before
@@ -107,6 +108,7 @@ def roll_out(
     rollout.admit_stranded(change.fleet)
     settled = len(change.fleet.states) - len(plan.moves)
     Conductor(rollout, settled, promoted, gate, lambda: _go_back(site, change, journal)).run()
+    gate()
     with stage("tidy"):
         rollout.tidy(change.fleet, keep=change.running.id)
 

@@ -135,6 +135,12 @@ def rollback_target(fleet: Fleet, versions: Sequence[Release]) -> Release:
     if not on:
         raise ConfigurationInvalid("no host runs Heat yet", hint="inv deploy ENV --release R")
     newest = max(on, key=lambda release: release.heat)
+    builds = [release.id for release in on if release.heat == newest.heat]
+    if len(builds) > 1:
+        raise ConfigurationInvalid(
+            f"hosts are on two builds of Heat {newest.heat}, and neither is older: {', '.join(sorted(builds))}",
+            hint="name one: inv rollback ENV --release R",
+        )
     older = [release for release in versions if release.heat <= newest.heat and release.id != newest.id]
     if not older:
         raise ConfigurationInvalid(
@@ -168,7 +174,10 @@ def plan_rollout(
     batches = [
         *_batches(Role.ENGINE, first, len(engines), len(engines) - len(pending[Role.ENGINE]), policy),
         *_batches(Role.API, pending[Role.API], len(apis), len(apis) - len(pending[Role.API]), policy),
-        *(Batch(Role.ENGINE, (state,), 1, when_idle=True) for state in last),
+        *(
+            Batch(Role.ENGINE, (state,), hosts_in(policy.max_unavailable, len(engines)), when_idle=True)
+            for state in last
+        ),
     ]
     settled = [state for state in fleet.states if state not in (*pending[Role.ENGINE], *pending[Role.API])]
     if batches and not settled and running != target:

@@ -32,6 +32,11 @@ class Site:
     clock: Clock
     progress: Progress
 
+    def login(self, host: Host) -> str:
+        """Return what to type to log in to `host`."""
+        name = self.environment.name
+        return f"inv local.ssh {host.name}" + ("" if name == "local" else f" --environment {name}")
+
     def step(self, host: Host, name: str, script: str, *, timeout: float) -> Result:
         """Run a long script on `host` apart from the connection; see pipeline.edges.steps.run_step."""
         return run_step(self.remote, self.clock, host, name, script, timeout=timeout, report=self.progress.say)

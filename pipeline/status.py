@@ -106,7 +106,10 @@ def _health(
         return "down"
     if host.role is Role.ENGINE:
         count = workers if isinstance(workers, str) else workers.get(host.name, "0")
-        return count if isinstance(workers, str) else f"{count}/{wanted} workers"
+        if isinstance(workers, str):
+            return count
+        killed = max(0, int(count) - wanted)
+        return f"{int(count) - killed}/{wanted} workers" + (f", {killed} were killed" if killed else "")
     if host.role is Role.API:
         return servers if isinstance(servers, str) else servers.get(host.name, "not in rotation")
     return "up"

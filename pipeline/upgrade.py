@@ -174,9 +174,12 @@ class Rollout:
         policy = self.site.environment.policies.drain
         serving = (state for state in self.plan.waits_for_idle if state.running or state.draining)
         old = [engine for state in serving for engine in workers_of(self.site, state.host).running]
+        stranded = [Stranded(self.site, state.host) for state in self.plan.waits_for_idle if state.draining]
         quiet, last = 0, ""
         deadline = self.site.clock.monotonic() + policy.timeout
         while True:
+            for one in stranded:
+                one.give_back()
             ready = sum(queue.ready for vhost in self.plan.old_vhosts for queue in self._work(vhost))
             held = self.site.database.in_flight(old)
             quiet = quiet + 1 if not ready and held.idle else 0

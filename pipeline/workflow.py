@@ -191,13 +191,20 @@ class Pipeline:
     def promote_canary(self, name: str) -> tuple[TrafficReport, RolloutPlan]:
         """Vouch for the canary of a paused upgrade, and go on with it to the release that the canary is on."""
         with self.site(name) as site:
-            found = manifests(site, observe(site.region.inventory, site.remote))
             fleet = observe(site.region.inventory, site.remote)
-        on = [release for release in found if release.id in fleet.releases]
+            on = [release for release in manifests(site, fleet) if release.id in fleet.releases]
         if len(on) != 2:
             raise ConfigurationInvalid(f"{name} has no canary: its hosts are on one release", hint=f"inv status {name}")
         hosts = Counter(state.current for state in fleet.states)
-        canary = min(on, key=lambda release: hosts[release.id])  # few hosts are canaries, and most are not
+        # Of two builds of one Heat, the canary's is the one that few hosts are on.
+        canary, other = sorted(
+            on, key=lambda release: (-release.heat.major, -release.heat.minor, -release.heat.patch, hosts[release.id])
+        )
+        if canary.heat == other.heat and hosts[other.id] <= len(fleet.states) / 2:
+            raise ConfigurationInvalid(
+                f"which of {canary.id} and {other.id} is the canary's cannot be told: both are builds of one Heat",
+                hint=f"inv upgrade {name} --release ID",
+            )
         return self.upgrade(name, canary.id, promoted=True)
 
     def status(self, name: str) -> tuple[HostStatus, ...]:

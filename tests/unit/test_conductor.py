@@ -465,6 +465,13 @@ def test_a_failed_host_leaves_less_room_for_others_of_its_batch(remote: Scripted
     assert moves.most_down == 2
 
 
+def test_the_last_engine_of_a_cutover_may_follow_engines_that_failed(remote: ScriptedRemote) -> None:
+    moves = _moves(remote, environment(engine=5, api=1), R25, R26, max_fail=2, max_unavailable=3, auto_revert="none")
+    moves.fails = {"engine-1": sick, "engine-2": sick}
+    error = _ends(_conductor(moves), FleetMixed)
+    assert _told(error)["failed"] == "engine-1, engine-2"
+
+
 # --- the canary
 
 

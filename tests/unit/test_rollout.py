@@ -392,6 +392,17 @@ def test_another_build_of_the_same_heat_is_gone_back_to_before_an_older_heat(new
     assert rollback_target(fleet_on(newer), (R25, older, newer)) == older
 
 
+@pytest.mark.parametrize("newer", R26_BUILDS, ids=["first by name", "last by name"])
+def test_a_half_finished_change_of_builds_is_never_finished_by_a_rollback(
+    newer: Release,
+) -> None:
+    older = next(one for one in R26_BUILDS if one is not newer)
+    half = _moved(fleet_on(older), newer, "engine-0")
+    with pytest.raises(ConfigurationInvalid, match="two builds of Heat") as caught:
+        rollback_target(half, (R25, *R26_BUILDS))
+    assert caught.value.hint == "name one: inv rollback ENV --release R"
+
+
 def test_without_an_older_release_on_disk_there_is_nothing_to_go_back_to() -> None:
     with pytest.raises(ConfigurationInvalid, match=f"no release older than {R26.id} is left") as caught:
         rollback_target(fleet_on(R26), (R26, R27))

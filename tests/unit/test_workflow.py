@@ -428,6 +428,14 @@ def test_a_promoted_canary_goes_on_to_the_release_it_is_on(careful: Here) -> Non
     assert set(careful.machines.current.values()) == {R26.id}
 
 
+@pytest.mark.parametrize("moved", [2, 3])
+def test_a_promotion_that_was_cut_off_when_most_hosts_had_moved_goes_on(careful: Here, moved: int) -> None:
+    careful.machines.current |= dict.fromkeys(ORDER[:moved], R26.id)
+    careful.machines.installed = {name: [R25.id, R26.id] for name in careful.machines.installed}
+    careful.promote_canary("local")
+    assert _moved(careful) == ORDER
+
+
 def test_a_paused_canary_can_be_rolled_back(careful: Here) -> None:
     with pytest.raises(Inconclusive):
         careful.upgrade("local", "26.0.2")
