@@ -32,7 +32,6 @@ def test_an_archive_damaged_in_the_cache_is_refused_before_anything_is_touched(
     assert region.marks() == before
 
 
-@pytest.mark.quick
 def test_an_archive_damaged_on_a_host_is_found_before_an_old_release_stops(region: Region) -> None:
     region.uninstall("engine-1")
     archive = f"/home/pipeline/{region.built(NEW).archive.name}"
@@ -49,6 +48,5 @@ def test_an_archive_damaged_on_a_host_is_found_before_an_old_release_stops(regio
     assert "damaged" in run.message
     assert "drain" not in {step for step, _ in run.steps}
     assert region.marks() == before
-    again = region.upgrade()
-    assert again.code == 0, again.output
-    region.is_whole(NEW)
+    region.install()  # uploads it again
+    assert region.release(NEW).id in region.console("engine-1", "ls /opt/heat/releases").split()

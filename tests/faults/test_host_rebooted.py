@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.faults import DOCUMENTED, NEW, QUICK, SILENT, Region
+from tests.faults.faults import DOCUMENTED, NEW, QUICK, Region
 
-BOOTING = {**QUICK, "policies": SILENT["policies"]}
+BOOTING = {**QUICK, "policies": {"health": {"healthy_deadline": 90, "min_healthy_time": 2}, "drain": {"timeout": 150}}}
 
 
 @pytest.mark.kills_work  # an engine's work goes with its host

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.faults.faults import NAME, NEW, QUICK, Region
 
 ALL_AT_ONCE = {**QUICK, "policies": {**QUICK["policies"], "serial": ["100%"]}}
 
 
-@pytest.mark.quick
 def test_a_run_told_to_end_finishes_its_host_and_begins_no_other(region: Region) -> None:
     run = region.process()
     run.await_step("drain", "engine-0")
