@@ -291,13 +291,15 @@ class Region:
         return done.stdout.strip()
 
     @contextmanager
-    def background(self, host: str, script: str) -> Iterator[subprocess.Popen[bytes]]:
+    def background(self, host: str, script: str) -> Iterator[None]:
         """Run `script` on `host` while the body runs."""
-        process = subprocess.Popen(self._enter(host, script), stdout=subprocess.DEVNULL)
+        noted = "/run/fault.pid"
+        process = subprocess.Popen(self._enter(host, f"echo $$ >{noted}; {script}"), stdout=subprocess.DEVNULL)
         try:
-            yield process
+            yield
         finally:
-            process.kill()
+            # The shell is a child of what was started here, and would outlive it.
+            self.console(host, f"kill -9 $(cat {noted}); rm {noted}", check=False)
             process.wait()
 
     def _enter(self, host: str, script: str) -> list[str]:

@@ -5,6 +5,7 @@ Where the kernel has no netem, loss comes from a filter (cls_bpf), and there is 
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,6 +45,8 @@ def lossy(region: Region) -> Iterator[None]:
             _run("tc", "-n", name, "qdisc", "add", "dev", port, "clsact")
             _run("tc", "-n", name, "filter", "add", "dev", port, "ingress", "bpf", "da", "bytecode", SHOOT)
         yield
+        told = "".join(_run("tc", "-n", name, "-s", "qdisc", "show", "dev", port) for port in ports)
+        assert sum(map(int, re.findall(r"dropped (\d+)", told))) > 100, told
     finally:
         for port in ports:
             _try("tc", "-n", name, "qdisc", "del", "dev", port, kind)
