@@ -89,8 +89,8 @@ class Database:
         return self._rows("SELECT version_num FROM heat.alembic_version")[0][0] if exists else ""
 
     def engines(self) -> tuple[EngineRow, ...]:
-        """Return the rows of table `service`: a graceful stop soft-deletes a row, a kill leaves it live."""
-        rows = self._rows("SELECT engine_id, host, deleted_at IS NULL FROM heat.service ORDER BY id")
+        """Return the rows of table `service`, oldest first: a graceful stop soft-deletes one, a kill leaves it live."""
+        rows = self._rows("SELECT engine_id, host, deleted_at IS NULL FROM heat.service ORDER BY created_at, id")
         return tuple(EngineRow(engine_id, host, live == "1") for engine_id, host, live in rows)
 
     def in_flight(self, engine_ids: Sequence[str]) -> InFlight:

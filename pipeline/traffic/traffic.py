@@ -13,7 +13,7 @@ from types import TracebackType
 from pipeline.edges.clock import Clock, wait_until
 from pipeline.edges.heat import Heat
 from pipeline.environment import Traffic as Settings
-from pipeline.errors import Inconclusive
+from pipeline.errors import PipelineError
 from pipeline.traffic.client import Client
 from pipeline.traffic.customer import Customer, Pinger
 from pipeline.traffic.holder import Holder
@@ -113,7 +113,7 @@ class Traffic:
     def _sweep(self) -> None:
         try:
             clean(self._heat, self._prefix, self._clock, keep=self._ledger.kept, timeout=self._settings.stack_timeout)
-        except Inconclusive as error:
+        except PipelineError as error:  # how the run itself ended is worth more than what its sweep left
             self._ledger.note(error.message)
 
 
