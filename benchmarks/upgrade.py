@@ -23,7 +23,7 @@ from pipeline.environment import Role
 from pipeline.errors import PipelineError
 from pipeline.hostfiles import UNITS
 from pipeline.inventory import Host
-from pipeline.journal import Journal
+from pipeline.journal import Journal, Nowhere
 from pipeline.provision import configure_release, install_release
 from pipeline.rolling import plan_upgrade
 from pipeline.site import Site
@@ -86,9 +86,9 @@ def _theirs(waves: Callable[[Site], tuple[tuple[Host, ...], ...]], pipeline: Pip
         with Traffic(customer, settings, pipeline.clock, prefix="canary") as traffic:
             pipeline.clock.sleep(settings.before)
             started = pipeline.clock.monotonic()
-            install_release(site, change.fleet, built)
+            journal = Journal(pipeline.clock, Nowhere())  # the peers have none
+            install_release(site, change.fleet, built, journal)
             configure_release(site, built.release, vhost)
-            journal = Journal(pipeline.clock, _Nowhere())
             Rollout(site, replace(change.plan, vhost=vhost), journal).prepare_database("bench")
             for wave in waves(site):
                 on_each(wave, partial(_restart, site, built.release.id))
@@ -104,13 +104,6 @@ def _theirs(waves: Callable[[Site], tuple[tuple[Host, ...], ...]], pipeline: Pip
         "wait_conditions": asdict(report.wait_conditions),
         "wall_s": round(wall, 1),
     }
-
-
-class _Nowhere:
-    """Keeps no lines: the peers have no journal."""
-
-    def write(self, line: Mapping[str, Any]) -> None:
-        """Forget a line."""
 
 
 def observe_hosts(site: Site) -> tuple[Host, ...]:

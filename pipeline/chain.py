@@ -15,9 +15,9 @@ from typing import Any
 
 import yaml
 
-__all__ = ["CONDITION", "RESOURCES", "body", "explain", "nested", "waiting"]
+__all__ = ["CONDITION", "HANDLE", "RESOURCES", "body", "explain", "nested", "waiting"]
 
-CONDITION = "condition"  # the resource of the waiting stack that waits
+HANDLE, CONDITION = "handle", "condition"  # the resources of the waiting stack: what is signalled, and what waits
 _CHILD = "chain.yaml"
 
 _HOT = """
@@ -81,13 +81,13 @@ heat_template_version: 2018-08-31
 parameters:
   timeout: {{type: number}}
 resources:
-  handle:
+  {HANDLE}:
     type: AWS::CloudFormation::WaitConditionHandle
   {CONDITION}:
     type: AWS::CloudFormation::WaitCondition
-    properties: {{Handle: {{get_resource: handle}}, Count: 1, Timeout: {{get_param: timeout}}}}
+    properties: {{Handle: {{get_resource: {HANDLE}}}, Count: 1, Timeout: {{get_param: timeout}}}}
 outputs:
-  url: {{value: {{get_resource: handle}}}}
+  url: {{value: {{get_resource: {HANDLE}}}}}
   data: {{value: {{get_attr: [{CONDITION}, Data]}}}}
 """
 _TEMPLATE: Mapping[str, Any] = yaml.safe_load(_HOT)

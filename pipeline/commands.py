@@ -151,14 +151,17 @@ def service_clean(release_id: str) -> str:
 def remove_release(release_id: str) -> str:
     """Remove an installed release; refused for the one that `current` names.
 
-    It is gone at once; its thousands of files are deleted by systemd after the connection has moved on.
+    It is gone at once; its thousands of files are deleted by systemd after the connection has moved on. Safe to run
+    again, also where the connection was lost in between.
     """
     release, doomed = shlex.quote(f"{RELEASES}/{release_id}"), shlex.quote(f"{RELEASES}/.removed-{release_id}")
     return f"""\
 set -eu
 [ "$(readlink -f {CURRENT})" != {release} ]
-rm -rf -- {doomed}
-mv -T -- {release} {doomed}
+if [ -e {release} ]; then
+    rm -rf -- {doomed}
+    mv -T -- {release} {doomed}
+fi
 systemd-run --quiet --collect --no-block --property=Nice=19 rm -rf -- {doomed}"""
 
 

@@ -50,7 +50,8 @@ class Conductor:
     """Conducts `rollout`. `gate` is asked before each host and raises what forbids to begin with another one.
 
     `moved` hosts are on the target already, by an earlier run. `go_back` brings the whole region back to where it
-    came from, for auto_revert all. `promoted` says that a person vouches for the canary.
+    came from, for auto_revert all. `promoted` says that a person vouches for the canary. `owned` is asked before a host
+    is put back: that is done whoever wants the run to end, but not once the environment is another run's.
     """
 
     rollout: Rollout
@@ -58,6 +59,7 @@ class Conductor:
     promoted: bool = False
     gate: Callable[[], None] = lambda: None
     go_back: Callable[[], None] | None = None
+    owned: Callable[[], None] = lambda: None
     _done: list[HostState] = field(default_factory=list)
     _failed: list[Failure] = field(default_factory=list)
     _stopped: PipelineError | None = None
@@ -144,6 +146,9 @@ class Conductor:
         except PipelineError as error:
             self.rollout.site.progress.say(f"{state.host.name}: {error.message}")
             self._failed.append(Failure(state, error))
+        except BaseException:  # our own fault, which ends the run: no other host is begun meanwhile
+            self._stopped = self._stopped or Inconclusive("interrupted")
+            raise
         else:
             self._done.append(state)
             self._progressed = self._now
@@ -239,6 +244,7 @@ class Conductor:
 
     def _goes_back(self, state: HostState, *, failed: bool) -> bool:
         try:
+            self.owned()
             self.rollout.revert(state, failed=failed)
         except PipelineError as error:
             self._could_not(error)

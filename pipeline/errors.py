@@ -10,6 +10,7 @@ PipelineError                 1   internal error
 ├── PreflightUnreachable      9   a host cannot be reached, nothing touched
 ├── VerificationFailed       10   checks or smoke rungs failed
 ├── Inconclusive             11   a deadline passed with no answer either way
+│   └── Unanswered           11   database, broker or load balancer did not answer what was asked of it
 ├── OutcomeUnknown           12   a step was started and its end was not seen
 ├── StackFailed               7   a stack of the region failed
 ├── HostUnreachable           7   a host was lost in the middle of a run
@@ -36,6 +37,7 @@ __all__ = [
     "PlanStale",
     "PreflightUnreachable",
     "StackFailed",
+    "Unanswered",
     "VerificationFailed",
 ]
 
@@ -109,6 +111,10 @@ class Inconclusive(PipelineError):
     """A deadline passed with no answer either way."""
 
     exit_code = 11
+
+
+class Unanswered(Inconclusive):
+    """A service of a region (database, broker, load balancer) is away: what was asked of it is not known."""
 
 
 class OutcomeUnknown(PipelineError):

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from pipeline.edges.clock import Clock
 
-__all__ = ["Journal", "Lines"]
+__all__ = ["Journal", "Lines", "Nowhere"]
 
 
 class Lines(Protocol):
@@ -20,6 +20,13 @@ class Lines(Protocol):
 
     def write(self, line: dict[str, Any]) -> None:
         """Keep one line."""
+
+
+class Nowhere:
+    """Keeps no lines, for what is no run of the pipeline."""
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Drop one line."""
 
 
 @dataclass(frozen=True, slots=True)

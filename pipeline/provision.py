@@ -35,7 +35,7 @@ def configure_services(site: Site) -> tuple[str, ...]:
     return tuple(path for paths in changed for path in paths)
 
 
-def install_release(site: Site, fleet: Fleet, built: Built) -> tuple[Host, ...]:
+def install_release(site: Site, fleet: Fleet, built: Built, journal: Journal) -> tuple[Host, ...]:
     """Install a release on every engine and API host that lacks it, offline, beside what runs; return those hosts.
 
     Raises CommandFailed where an archive arrived damaged or a disk is full: no service was touched.
@@ -45,9 +45,10 @@ def install_release(site: Site, fleet: Fleet, built: Built) -> tuple[Host, ...]:
 
     def install(host: Host) -> None:
         archive = f"/home/{site.environment.ssh.user}/{built.archive.name}"
-        site.remote.put(host, built.archive, archive)
         script = f"set -eu\n{commands.make_user()}\n{install_script(release.id, built.sha256, archive)}"
-        site.step(host, "install", script, timeout=site.environment.deadlines.step)
+        with journal.step("install", host.name):
+            site.insist(lambda: site.remote.put(host, built.archive, archive))
+            site.step(host, "install", script, timeout=site.environment.deadlines.step)
         site.progress.say(f"{host.name}: {release.id} installed")
 
     on_each(missing, install)
@@ -80,6 +81,7 @@ def bring_up(
     """
     settled = all(state.settled_on(release.id) for state in fleet.states)
     if not settled:
+        gate()
         first_start(site, release)
         _await_health(site, release)
     stale = Fleet(tuple(state for state in fleet.states if state.stale))
@@ -134,5 +136,5 @@ def _configure_service(site: Site, host: Host) -> list[str]:
 
 
 def _write(site: Site, host: Host, script: str, *, timeout: float = 300) -> list[str]:
-    written = site.remote.run(host, script, timeout=timeout).stdout.split()
+    written = site.insist(lambda: site.remote.run(host, script, timeout=timeout)).stdout.split()
     return [f"{host.name}:{path}" for path in written]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pipeline import commands
@@ -10,7 +11,7 @@ from pipeline.conductor import Conductor
 from pipeline.edges.hosts import observe
 from pipeline.edges.wheelhouse import Built
 from pipeline.environment import Role
-from pipeline.errors import ConfigurationInvalid
+from pipeline.errors import CommandFailed, ConfigurationInvalid, FailedAndReverted, FleetMixed
 from pipeline.fleet import Fleet
 from pipeline.health import live_engines
 from pipeline.journal import Journal
@@ -86,31 +87,48 @@ def roll_out(
     *,
     gate: Callable[[], None],
     promoted: bool,
+    owned: Callable[[], None] = lambda: None,
 ) -> None:
     """Do what `change` plans, and tidy up. `built` is the target where a host may lack it, None where all have it.
 
-    Raises what Conductor.run raises; what is left is then found by planning again.
+    `gate` raises what forbids to go on, `owned` what forbids even to go back: the environment is another run's by now.
+    Raises FailedAndReverted where it failed before any host moved, and what Conductor.run raises; what is left is then
+    found by planning again.
     """
     plan, stage = change.plan, site.progress.stage
     rollout = Rollout(site, plan, journal)
-    with stage("install"):
-        if built is not None:
-            install_release(site, change.fleet, built)
-        configure_release(site, plan.target, plan.vhost)
-    if plan.moves:
-        gate()
-        if not plan.rollback:
-            with stage("database"), journal.step("database", site.region.inventory.one(Role.DATABASE).name):
-                when = f"{site.clock.now():%Y%m%dT%H%M%SZ}"  # a run that is taken up again keeps the backup from before
-                rollout.prepare_database(f"{change.running.id}-to-{plan.target.id}-{when}")
-        with stage("vhost"), journal.step("vhost", site.region.inventory.one(Role.MESSAGING).name):
-            rollout.open_vhost()
-    rollout.admit_stranded(change.fleet)
     settled = len(change.fleet.states) - len(plan.moves)
-    Conductor(rollout, settled, promoted, gate, lambda: _go_back(site, change, journal)).run()
+    with _before_any_host(mixed=bool(settled and plan.moves)):
+        with stage("install"):
+            if built is not None:
+                install_release(site, change.fleet, built, journal)
+            configure_release(site, plan.target, plan.vhost)
+        if plan.moves:
+            gate()
+            if not plan.rollback:
+                with stage("database"), journal.step("database", site.region.inventory.one(Role.DATABASE).name):
+                    when = f"{site.clock.now():%Y%m%dT%H%M%SZ}"  # a run taken up again keeps the backup from before
+                    rollout.prepare_database(f"{change.running.id}-to-{plan.target.id}-{when}")
+            with stage("vhost"), journal.step("vhost", site.region.inventory.one(Role.MESSAGING).name):
+                rollout.open_vhost()
+    rollout.admit_stranded(change.fleet)
+    Conductor(rollout, settled, promoted, gate, lambda: _go_back(site, change, journal, owned), owned).run()
     gate()
-    with stage("tidy"):
+    with stage("tidy"), journal.step("tidy", ""):
         rollout.tidy(change.fleet, keep=change.running.id)
+
+
+@contextmanager
+def _before_any_host(*, mixed: bool) -> Iterator[None]:
+    """Tell a command that fails here as what it is: this run has moved no host, and the old release serves on."""
+    try:
+        yield
+    except CommandFailed as error:
+        ended = FleetMixed if mixed else FailedAndReverted
+        raise ended(
+            f"{error.message}; this run has moved no host",
+            hint=error.hint or "mend the cause, then run the same command again",
+        ) from error
 
 
 def manifests(site: Site, fleet: Fleet) -> tuple[Release, ...]:
@@ -119,11 +137,11 @@ def manifests(site: Site, fleet: Fleet) -> tuple[Release, ...]:
     return tuple(manifest(site, fleet, release_id) for release_id in ids)
 
 
-def _go_back(site: Site, change: Change, journal: Journal) -> None:
+def _go_back(site: Site, change: Change, journal: Journal, owned: Callable[[], None]) -> None:
     """Bring a whole region back to where a failed change found it, by the same careful road."""
     fleet = observe(site.region.inventory, site.remote)
     plan = plan_rollout(fleet, change.plan.target, change.running, site.environment.policies, rollback=True)
-    Conductor(Rollout(site, plan, journal), promoted=True).run()
+    Conductor(Rollout(site, plan, journal), promoted=True, gate=owned).run()
 
 
 def manifest(site: Site, fleet: Fleet, release_id: str) -> Release:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from pipeline.edges.balancer import LoadBalancer
 from pipeline.edges.broker import Broker
@@ -13,11 +15,15 @@ from pipeline.edges.heat import Heat
 from pipeline.edges.ssh import Remote, Result
 from pipeline.edges.steps import run_step
 from pipeline.environment import Environment, Role
+from pipeline.errors import HostUnreachable, Unanswered
 from pipeline.inventory import Host
 from pipeline.progress import Progress
 from pipeline.region import Region
 
 __all__ = ["Site"]
+
+T = TypeVar("T")
+_AGAIN = 2.0  # seconds until what is away is asked again
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,24 @@ class Site:
     def step(self, host: Host, name: str, script: str, *, timeout: float) -> Result:
         """Run a long script on `host` apart from the connection; see pipeline.edges.steps.run_step."""
         return run_step(self.remote, self.clock, host, name, script, timeout=timeout, report=self.progress.say)
+
+    def insist(self, ask: Callable[[], T]) -> T:
+        """Return what `ask` gives; where a host, database, broker or load balancer is away, ask again until it is back.
+
+        For what may be asked, or done, again. Raises HostUnreachable or Unanswered after health.healthy_deadline.
+        """
+        deadline = self.clock.monotonic() + self.environment.policies.health.healthy_deadline
+        told = ""
+        while True:
+            try:
+                return ask()
+            except (HostUnreachable, Unanswered) as error:
+                if self.clock.monotonic() >= deadline:
+                    raise
+                if error.message != told:
+                    self.progress.say(f"{error.message}: trying again")
+                    told = error.message
+                self.clock.sleep(_AGAIN)
 
     @property
     def database(self) -> Database:

@@ -5,17 +5,18 @@ Order and reasons after Heat's upgrades guide ("rolling upgrade") and the worker
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from pipeline import commands
 from pipeline.edges.broker import Queue
+from pipeline.edges.database import Held, InFlight
 from pipeline.edges.ssh import Result
 from pipeline.environment import Role
-from pipeline.errors import FleetMixed, HostUnreachable, Inconclusive, PipelineError
+from pipeline.errors import CommandFailed, FleetMixed, HostUnreachable, Inconclusive, PipelineError, Unanswered
 from pipeline.fleet import Fleet, HostState
-from pipeline.health import api_answers, engine_is_up, live_engines, stays_healthy, workers_of
+from pipeline.health import Workers, api_answers, engine_is_up, live_engines, stays_healthy, workers_of
 from pipeline.hostfiles import UNITS
 from pipeline.inventory import Host
 from pipeline.journal import Journal
@@ -30,7 +31,6 @@ _CHOICE = (
     "or give a stack up: openstack stack cancel STACK"
 )
 _TELL = 10.0  # seconds between two lines about what a drain waits for
-_LOST = 2.0  # seconds until a lost host is asked again
 _BREATH = 0.2  # seconds between two looks at a unit that stops; each look takes up to two seconds on the host
 
 
@@ -48,11 +48,19 @@ class Stranded:
         self._seen: frozenset[str] = frozenset()
 
     def give_back(self) -> int:
-        """Close the connections that held the same unacknowledged state at two looks in a row; return how many."""
-        now = self._site.broker.taken(self._host.address)
-        stranded, self._seen = now & self._seen, now
+        """Close the connections that held the same unacknowledged state at two looks in a row; return how many.
+
+        A broker that is away counts as a look that saw nothing.
+        """
+        try:
+            now = self._site.broker.taken(self._host.address)
+            stranded, self._seen = now & self._seen, now
+            if stranded:
+                self._site.broker.close(stranded)
+        except (HostUnreachable, Unanswered):  # the drain goes on, and is looked at again in a moment
+            self._seen = frozenset()
+            return 0
         if stranded:
-            self._site.broker.close(stranded)
             self._site.progress.say(f"{self._host.name}: {len(stranded)} messages it had taken went back for others")
         return len(stranded)
 
@@ -74,22 +82,37 @@ class Rollout:
         host = site.region.inventory.one(Role.ENGINE)
         deadline = site.environment.deadlines.step
         site.step(host, "upgrade-check", commands.upgrade_check(release.id), timeout=deadline)
-        for days in purge_steps(site.database.oldest_deleted_days()):
+        for days in purge_steps(site.insist(site.database.oldest_deleted_days)):
             site.progress.say(f"purging what was deleted more than {days} days ago")
             site.step(host, "purge", commands.purge_deleted(release.id, days), timeout=deadline)
         path = ""
         if site.environment.policies.database.backup is Backup.REQUIRED:
             path = site.database.backup(backup_name, partial(site.step, timeout=deadline))
             site.progress.say(f"backup: {path} on {site.region.inventory.one(Role.DATABASE).name}")
-        if site.database.alembic_head() != release.alembic_head:
-            site.step(host, "db-sync", commands.db_sync(release.id), timeout=deadline)
+        if site.insist(site.database.alembic_head) != release.alembic_head:
+            self._migrate(host, path)
             site.progress.say(f"schema is at {site.database.alembic_head()}")
         return path
 
+    def _migrate(self, host: Host, backup: str) -> None:
+        site, database = self.site, self.site.region.inventory.one(Role.DATABASE).name
+        restore = f"; the state before: gzip -dc {backup} | mariadb, as root on {database}" if backup else ""
+        try:
+            site.step(host, "db-sync", commands.db_sync(self.plan.target.id), timeout=site.environment.deadlines.step)
+        except CommandFailed as error:
+            raise CommandFailed(
+                f"the schema could not be migrated: {error.message}",
+                status=error.status,
+                stdout=error.stdout,
+                stderr=error.stderr,
+                hint=f"mend the cause and run the same command again, which goes on from there{restore}",
+            ) from error
+
     def open_vhost(self) -> None:
         """Make the vhost that the new release talks on, before anything needs it."""
-        self.site.broker.create_vhost(self.plan.vhost)
-        if expiring := self.site.broker.expiring(self.plan.vhost):
+        broker, vhost = self.site.broker, self.plan.vhost
+        self.site.insist(lambda: broker.create_vhost(vhost))
+        if expiring := self.site.insist(lambda: broker.expiring(vhost)):
             raise PipelineError(
                 f"policies {', '.join(expiring)} let messages of vhost {self.plan.vhost} expire: stacks would be lost",
                 hint="remove message-ttl from them, then run the same command again",
@@ -128,7 +151,7 @@ class Rollout:
         """Drain an engine, switch it, start it, and wait until it is healthy."""
         host = state.host
         self._drain(state, prove=prove)
-        before = live_engines(self.site, host)
+        before = self.site.insist(lambda: live_engines(self.site, host))
         self._start(host, release_id)
         with self.journal.step("healthy", host.name):
             stays_healthy(self.site, host, lambda: engine_is_up(self.site, host, before))
@@ -137,7 +160,7 @@ class Rollout:
         """Take an API host out of the load balancer, switch both its APIs, prove them, and let it back in."""
         host, policy = state.host, self.site.environment.policies
         with self.journal.step("drain", host.name):
-            self.site.balancer.drain(host.name, timeout=policy.drain.timeout)
+            self.site.insist(lambda: self.site.balancer.drain(host.name, timeout=policy.drain.timeout))
         # Always: a host with one API down counts as not running, and its other API would stay on the old release.
         with self.journal.step("stop", host.name):
             self._stop(host, lambda: "")
@@ -146,7 +169,7 @@ class Rollout:
             revisions = frozenset({self.plan.target.id, self.plan.source, state.current, release_id})
             stays_healthy(self.site, host, lambda: api_answers(self.site, host, revisions))
         with self.journal.step("admit", host.name):
-            self.site.balancer.admit(host.name, timeout=policy.health.healthy_deadline)
+            self.site.insist(lambda: self.site.balancer.admit(host.name, timeout=policy.health.healthy_deadline))
         self.site.progress.say(f"{host.name}: in rotation again on {release_id}")
 
     def admit_stranded(self, fleet: Fleet) -> bool:
@@ -155,7 +178,8 @@ class Rollout:
         Those that have yet to move too: with one out already, moving another would leave the fewer to serve.
         """
         policy, balancer = self.site.environment.policies.health, self.site.balancer
-        drained = {server.name for server in balancer.servers() if server.status.startswith("DRAIN")}
+        servers = self.site.insist(balancer.servers)
+        drained = {server.name for server in servers if server.status.startswith("DRAIN")}
         stranded = [state for state in fleet.of(Role.API) if state.host.name in drained and state.running]
         for state in stranded:
             if state in self.plan.moves:
@@ -173,7 +197,7 @@ class Rollout:
         """
         policy = self.site.environment.policies.drain
         serving = (state for state in self.plan.waits_for_idle if state.running or state.draining)
-        old = [engine for state in serving for engine in workers_of(self.site, state.host).running]
+        old = [engine for state in serving for engine in self._workers_of(state.host).running]
         stranded = [Stranded(self.site, state.host) for state in self.plan.waits_for_idle if state.draining]
         quiet, last = 0, ""
         deadline = self.site.clock.monotonic() + policy.timeout
@@ -181,7 +205,7 @@ class Rollout:
             for one in stranded:
                 one.give_back()
             ready = sum(queue.ready for vhost in self.plan.old_vhosts for queue in self._work(vhost))
-            held = self.site.database.in_flight(old)
+            held = self._in_flight(old)
             quiet = quiet + 1 if not ready and held.idle else 0
             said = f"old vhost: {ready} messages, {held.resources} resources and {held.locks} stacks held"
             if said != last:
@@ -200,20 +224,27 @@ class Rollout:
         `keep` is the id of the release before, which stays on disk to go back to; `fleet` is as it was at the start.
         """
         site, target = self.site, self.plan.target
-        site.remote.run(site.region.inventory.one(Role.ENGINE), commands.service_clean(target.id))
-        for vhost in site.broker.vhosts():
+        self._insist(site.region.inventory.one(Role.ENGINE), commands.service_clean(target.id))
+        for vhost in site.insist(site.broker.vhosts):
             if vhost.startswith("heat-") and vhost != self.plan.vhost:
-                site.broker.delete_vhost(vhost)
+                site.insist(partial(site.broker.delete_vhost, vhost))
                 site.progress.say(f"vhost {vhost} removed")
         # Killed between the last host's switch and its start, a run is taken up with nothing known to go back to.
         over = self.plan.moves and not self.plan.rollback and keep != target.id
         for state in fleet.states if over else ():
             for old in set(state.installed) - {target.id, keep}:
-                site.remote.run(state.host, commands.remove_release(old))
+                self._insist(state.host, commands.remove_release(old))
                 site.progress.say(f"{state.host.name}: release {old} removed")
 
     def _work(self, vhost: str) -> tuple[Queue, ...]:
-        return tuple(queue for queue in self.site.broker.queues(vhost) if queue.of_engines)
+        queues = self.site.insist(lambda: self.site.broker.queues(vhost))
+        return tuple(queue for queue in queues if queue.of_engines)
+
+    def _workers_of(self, host: Host) -> Workers:
+        return self.site.insist(lambda: workers_of(self.site, host))
+
+    def _in_flight(self, engines: Sequence[str]) -> InFlight:
+        return self.site.insist(lambda: self.site.database.in_flight(engines))
 
     def _drain(self, state: HostState, *, prove: bool) -> None:
         """Stop an engine by TERM and prove that it ended gracefully: its rows are gone, and it holds nothing.
@@ -221,19 +252,19 @@ class Rollout:
         Raises Inconclusive at the drain's deadline, saying what it still holds, FleetMixed where the proof fails.
         """
         site, host = self.site, state.host
-        workers = workers_of(site, host)
+        workers = self._workers_of(host)
         serving = bool(state.running or state.draining)
         running = workers.running if serving else ()
         self._tell_killed(host.name, workers.killed if serving else (*workers.killed, *workers.running))
         started = site.clock.monotonic()
         with self.journal.step("drain", host.name):
-            flying = site.database.in_flight(running)
+            flying = self._in_flight(running)
             if running:
                 site.progress.say(f"{host.name}: draining, {flying.resources} resources in its hands")
             result = self._stop(host, lambda: self._named(running), stranded=Stranded(site, host))
         seconds = site.clock.monotonic() - started
-        left = set(running) & live_engines(site, host)
-        held = site.database.in_flight(running)
+        left = set(running) & site.insist(lambda: live_engines(site, host))
+        held = self._in_flight(running)
         if prove and (left or not held.idle):
             raise FleetMixed(
                 f"{host.name} did not drain: systemd says {result}, {len(left)} of its workers' rows "
@@ -249,7 +280,7 @@ class Rollout:
 
     def _tell_killed(self, name: str, killed: tuple[str, ...]) -> None:
         """Say what workers that were killed leave unfinished: nobody rescues it, and no rollout can."""
-        if killed and (lost := self.site.database.held(killed)):
+        if killed and (lost := self._held(killed)):
             named = [str(one) for one in lost]
             self.journal.note("lost", host=name, engines=list(killed), held=named)
             self.site.progress.say(
@@ -257,9 +288,12 @@ class Rollout:
                 "openstack stack update --existing STACK takes it up"
             )
 
+    def _held(self, engines: Sequence[str]) -> tuple[Held, ...]:
+        return self.site.insist(lambda: self.site.database.held(engines))
+
     def _named(self, engines: tuple[str, ...] | list[str]) -> str:
         """Return ": RESOURCE of stack STACK …" for what `engines` hold, "" where that is nothing."""
-        held = self.site.database.held(engines) if engines else ()
+        held = self._held(engines) if engines else ()
         return f": {'; '.join(str(one) for one in held)}" if held else ""
 
     def _stop(self, host: Host, waiting: Callable[[], str], stranded: Stranded | None = None) -> str:
@@ -288,20 +322,8 @@ class Rollout:
             self._insist(host, script, timeout=self.site.environment.deadlines.step)
 
     def _insist(self, host: Host, script: str, *, timeout: float = 60) -> Result:
-        """Run a script that is safe to run again; where the host is lost meanwhile, run it again once it answers.
-
-        Raises HostUnreachable after policies.health.healthy_deadline.
-        """
-        clock = self.site.clock
-        deadline = clock.monotonic() + self.site.environment.policies.health.healthy_deadline
-        while True:
-            try:
-                return self.site.remote.run(host, script, timeout=timeout)
-            except HostUnreachable as error:
-                if clock.monotonic() >= deadline:
-                    raise
-                self.site.progress.say(f"{error.message}: trying again")
-                clock.sleep(_LOST)
+        """Run a script that is safe to run again; see Site.insist."""
+        return self.site.insist(lambda: self.site.remote.run(host, script, timeout=timeout))
 
 
 def purge_steps(oldest_days: int) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from pipeline.access import cloud_of, identity_url, is_deployed, open_site
 from pipeline.deploy import Change as StackChange
 from pipeline.deploy import Launcher, launch_all
 from pipeline.edges.clock import Clock
-from pipeline.edges.heat import Event, Heat, connect
+from pipeline.edges.heat import Event, Heat, HeatRefused, connect
 from pipeline.edges.hosts import observe
 from pipeline.edges.lock import Holder, Lease, Locks, ToozLocks
 from pipeline.edges.runs import Request, Run, Runs
@@ -42,11 +42,13 @@ from pipeline.site import Site
 from pipeline.smoke import RungResult, SmokeReport, climb
 from pipeline.spans import overhead
 from pipeline.status import HostStatus, region_status
-from pipeline.traffic import Traffic, TrafficReport
+from pipeline.traffic import Traffic, TrafficReport, dismiss
 from pipeline.verify import VerifyReport, verify
 from pipeline.workspace import Workspace
 
 __all__ = ["Changing", "Pipeline"]
+
+_CANARY = "canary"  # how the names of the stacks of a rollout's own customers start
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,11 +158,12 @@ class Pipeline:
             vhost = next(iter(fleet.vhosts(Role.ENGINE)), vhost_of(built.release))
             with self.progress.stage("install"), ThreadPoolExecutor(max_workers=2) as pool:
                 services = pool.submit(configure_services, site)
-                installed = install_release(site, fleet, built)
+                journal = Journal(self.clock, run.log)
+                installed = install_release(site, fleet, built, journal)
                 written = (*services.result(), *configure_release(site, built.release, vhost))
             with self.progress.stage("start"):
                 site.broker.create_vhost(vhost)
-                fleet, journal = observe(site.region.inventory, site.remote), Journal(self.clock, run.log)
+                fleet = observe(site.region.inventory, site.remote)
                 started = bring_up(site, fleet, built.release, journal, gate=run.gate)
             outcome.counts.update(hosts=len(site.region.inventory.hosts), files_written=len(written))
         return bool(installed or written or started)
@@ -247,11 +250,14 @@ class Pipeline:
         tell(site, change)
         with self._recorded(run.operation, site.environment.name, plan.target) as outcome:
             journal = Journal(self.clock, run.log)
-            with Traffic(partial(_customer, site, self.workspace), settings, self.clock, prefix="canary") as traffic:
+            self._dismiss_canary(site)
+            with Traffic(partial(_customer, site, self.workspace), settings, self.clock, prefix=_CANARY) as traffic:
                 try:
                     self.clock.sleep(settings.before)
                     with self.progress.stage("rollout"):
-                        roll_out(site, change, built, journal, gate=run.gate, promoted=promoted)
+                        roll_out(
+                            site, change, built, journal, gate=run.gate, promoted=promoted, owned=run.lease.confirm
+                        )
                     self.clock.sleep(settings.after)
                 finally:
                     outcome.counts.update(traffic.report().counts())
@@ -266,6 +272,16 @@ class Pipeline:
                     hint=f"inv history {site.environment.name}, and the journals of its hosts",
                 )
         return report, plan
+
+    def _dismiss_canary(self, site: Site) -> None:
+        """Have the stacks of a killed run's customers end: with the lock in hand, nobody works with them any more."""
+        try:
+            left = dismiss(site.customer, _CANARY)
+        except HeatRefused as error:  # a region that is to be mended may be in no state to be tidied
+            self.progress.say(f"what earlier canaries left stays: {error.message}")
+        else:
+            if left:
+                self.progress.say(f"{len(left)} stacks that an earlier run's canary left are being deleted")
 
     def verify(self, name: str) -> VerifyReport:
         """Check every host of a region against what it should be; the report says what failed."""

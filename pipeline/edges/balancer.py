@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pipeline.edges.clock import Clock, wait_until
 from pipeline.edges.ssh import Remote
-from pipeline.errors import PipelineError
+from pipeline.errors import CommandFailed, PipelineError, Unanswered
 from pipeline.inventory import Host
 
 __all__ = ["LoadBalancer", "Server"]
@@ -26,7 +26,7 @@ class Server:
 
 
 class LoadBalancer:
-    """The load balancer on `host`."""
+    """The load balancer on `host`. Whatever is asked of it raises Unanswered where it is away."""
 
     def __init__(self, remote: Remote, host: Host, clock: Clock) -> None:
         self._remote = remote
@@ -81,4 +81,10 @@ class LoadBalancer:
 
     def _ask(self, *commands: str) -> str:
         lines = "\n".join(f"echo '{command}' | socat -t 5 - UNIX-CONNECT:{_SOCKET}" for command in commands)
-        return self._remote.run(self._host, f"set -eu\n{lines}", timeout=30).stdout
+        try:
+            return self._remote.run(self._host, f"set -eu\n{lines}", timeout=30).stdout
+        except CommandFailed as error:
+            raise Unanswered(
+                f"the load balancer did not answer: {error.message}",
+                hint=f"systemctl status haproxy on {self._host.name}",
+            ) from error

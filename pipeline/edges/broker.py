@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import SecretStr
 
 from pipeline.edges.ssh import Remote
+from pipeline.errors import CommandFailed, Unanswered
 from pipeline.inventory import Host
 
 __all__ = ["Broker", "Queue"]
@@ -36,7 +38,7 @@ class Queue:
 
 
 class Broker:
-    """The broker on `host`."""
+    """The broker on `host`. Whatever is asked of it raises Unanswered where it is away."""
 
     def __init__(self, remote: Remote, host: Host) -> None:
         self._remote = remote
@@ -46,8 +48,7 @@ class Broker:
         """Make user `heat` with this password, and remove `guest`; harmless where that is so."""
         # rabbitmqctl reads a password that is not among its arguments from standard input.
         secret = shlex.quote(password.get_secret_value())
-        self._remote.run(
-            self._host,
+        self._run(
             f"""\
 set -eu
 known=$(rabbitmqctl -q list_users --formatter json)
@@ -60,26 +61,31 @@ case "$known" in *'"user":"guest"'*) rabbitmqctl -q delete_user guest ;; esac"""
 
     def vhosts(self) -> tuple[str, ...]:
         """Return the names of the vhosts, sorted, without "/"."""
-        answer = json.loads(self._ctl("list_vhosts", "name"))
+        answer = self._ctl("list_vhosts", "name")
         return tuple(sorted(vhost["name"] for vhost in answer if vhost["name"] != "/"))
 
     def create_vhost(self, name: str) -> None:
         """Make vhost `name` and let user `heat` do everything in it; harmless where that is so."""
         quoted = shlex.quote(name)
-        self._remote.run(
-            self._host,
+        self._run(
             "set -eu\n"
             f"rabbitmqctl -q add_vhost {quoted} 2>/dev/null || rabbitmqctl -q list_vhosts | grep -qx -- {quoted}\n"
             f"rabbitmqctl -q set_permissions -p {quoted} {USER} '.*' '.*' '.*'",
         )
 
     def delete_vhost(self, name: str) -> None:
-        """Remove vhost `name`, which must be there, and all its queues."""
-        self._remote.run(self._host, f"rabbitmqctl -q delete_vhost {shlex.quote(name)}")
+        """Remove vhost `name` and all its queues; harmless where it is gone."""
+        quoted = shlex.quote(name)
+        self._run(
+            "set -eu\n"
+            "known=$(rabbitmqctl -q list_vhosts)\n"
+            f"printf '%s\\n' \"$known\" | grep -qx -- {quoted} || exit 0\n"
+            f"rabbitmqctl -q delete_vhost {quoted}"
+        )
 
     def queues(self, vhost: str) -> tuple[Queue, ...]:
         """Return the queues of `vhost`."""
-        answer = json.loads(self._ctl("list_queues", "-p", vhost, "name", "messages_ready", "consumers"))
+        answer = self._ctl("list_queues", "-p", vhost, "name", "messages_ready", "consumers")
         return tuple(Queue(queue["name"], queue["messages_ready"], queue["consumers"]) for queue in answer)
 
     def taken(self, address: str) -> frozenset[str]:
@@ -99,19 +105,34 @@ awk -v address={shlex.quote(address)} '
     NR == FNR {{ if ($2 == address) theirs[$1]; next }}
     $1 in theirs && $2 > 0 {{ print $1 }}
 ' "$answers/connections" "$answers/channels\""""
-        return frozenset(self._remote.run(self._host, script, timeout=60).stdout.split())
+        return frozenset(self._run(script).split())
 
     def close(self, connections: frozenset[str]) -> None:
         """Close connections: what they have taken and not acknowledged goes back to its queue, for others."""
         closes = (shlex.join(["rabbitmqctl", "-q", "close_connection", pid, "drained"]) for pid in sorted(connections))
         # One that has ended meanwhile is no error: its messages are back.
-        self._remote.run(self._host, "\n".join(f"{close} || true" for close in closes), timeout=60)
+        self._run("\n".join(f"{close} || true" for close in closes))
 
     def expiring(self, vhost: str) -> tuple[str, ...]:
         """Return the names of policies on `vhost` that let messages of engines expire."""
-        answer = json.loads(self._ctl("list_policies", "-p", vhost))
+        answer = self._ctl("list_policies", "-p", vhost)
         return tuple(policy["name"] for policy in answer if "message-ttl" in policy["definition"])
 
-    def _ctl(self, *arguments: str) -> str:
-        command = shlex.join([*_CTL, *arguments])
-        return self._remote.run(self._host, command, timeout=60).stdout
+    def _ctl(self, *arguments: str) -> list[dict[str, Any]]:
+        answer = self._run(shlex.join([*_CTL, *arguments]))
+        try:
+            found: list[dict[str, Any]] = json.loads(answer)
+        except ValueError as error:  # a broker that is starting may answer with words
+            raise self._unanswered(answer.strip() or "nothing") from error
+        return found
+
+    def _run(self, script: str) -> str:
+        try:
+            return self._remote.run(self._host, script, timeout=60).stdout
+        except CommandFailed as error:
+            raise self._unanswered(error.message) from error
+
+    def _unanswered(self, said: str) -> Unanswered:
+        return Unanswered(
+            f"the broker did not answer: {said}", hint=f"systemctl status rabbitmq-server on {self._host.name}"
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import uuid
 from collections.abc import Callable, Sequence
@@ -10,13 +11,15 @@ from dataclasses import dataclass
 from pydantic import SecretStr
 
 from pipeline.edges.ssh import Remote, Result
-from pipeline.errors import CommandFailed, PipelineError
+from pipeline.errors import CommandFailed, PipelineError, Unanswered
 from pipeline.inventory import Host
 
 __all__ = ["BackupFailed", "Database", "EngineRow", "Held", "InFlight"]
 
 BACKUPS = "/var/backups/heat"
 _KEPT = 10  # backups
+# mariadb's own words for a server that is away: no socket, no answer, gone in the middle, full, stopping, killed us.
+_AWAY = re.compile(r"ERROR (2002|2003|2006|2013|1040|1053|1927)\b")
 
 
 class BackupFailed(PipelineError):
@@ -65,7 +68,7 @@ class InFlight:
 
 
 class Database:
-    """MariaDB on `host`."""
+    """MariaDB on `host`. Whatever is asked of it raises Unanswered where the server is away."""
 
     def __init__(self, remote: Remote, host: Host) -> None:
         self._remote = remote
@@ -161,7 +164,14 @@ stat -c %s {shlex.quote(path)}"""
 
     def _sql(self, text: str) -> str:
         script = f"mariadb --batch --skip-column-names <<'END_OF_SQL'\n{text}\nEND_OF_SQL"
-        return self._remote.run(self._host, script, timeout=60).stdout
+        try:
+            return self._remote.run(self._host, script, timeout=60).stdout
+        except CommandFailed as error:
+            if error.status > 0 and not _AWAY.search(error.stderr):
+                raise
+            raise Unanswered(
+                f"the database did not answer: {error.message}", hint=f"systemctl status mariadb on {self._host.name}"
+            ) from error
 
 
 def _quoted(identifier: str) -> str:

@@ -16,6 +16,7 @@ import keystoneauth1.exceptions as ksa_exceptions
 from heatclient import exc
 from heatclient.v1.client import Client
 from keystoneauth1.session import Session
+from requests.exceptions import InvalidURL
 
 from pipeline.edges.sessions import Observer, root_cause, session_of, watched
 from pipeline.errors import PipelineError
@@ -88,6 +89,11 @@ class Heat:
                 self._client.stacks.delete(stack_id)
             except exc.HTTPNotFound:
                 return
+
+    def signal(self, stack_id: str, resource: str, details: Mapping[str, Any]) -> None:
+        """Signal one resource of a stack, as the user. Raises HeatRefused where it takes no such signal."""
+        with _translated(f"signalling {resource} of stack {stack_id}"):
+            self._client.resources.signal(stack_id, resource, data=dict(details))
 
     def preview(self, name: str, **body: Any) -> tuple[str, ...]:
         """Return the names of the resources that creating `name` would make. Raises HeatRefused."""
@@ -225,7 +231,7 @@ def _translated(doing: str) -> Iterator[None]:
             timed_out=silent,
             hint="inv local.status, or look at the cloud's endpoints",
         ) from error
-    except (ksa_exceptions.ClientException, exc.BaseException) as error:
+    except (ksa_exceptions.ClientException, exc.BaseException, InvalidURL) as error:
         raise HeatRefused(f"{doing}: {error}", hint="inv local.status, or look at the cloud's endpoints") from error
 
 

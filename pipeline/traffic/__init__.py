@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from pipeline.traffic.ledger import Counts, Ledger, RequestCounts, StackCounts, TrafficReport
 from pipeline.traffic.relay import WaitCounts
-from pipeline.traffic.traffic import Traffic, clean
+from pipeline.traffic.traffic import Traffic, clean, dismiss
 
-__all__ = ["Counts", "Ledger", "RequestCounts", "StackCounts", "Traffic", "TrafficReport", "WaitCounts", "clean"]
+__all__ = [
+    "Counts",
+    "Ledger",
+    "RequestCounts",
+    "StackCounts",
+    "Traffic",
+    "TrafficReport",
+    "WaitCounts",
+    "clean",
+    "dismiss",
+]

@@ -9,14 +9,14 @@ from typing import Any
 
 from pipeline import chain
 from pipeline.edges.clock import wait_until
-from pipeline.edges.heat import HeatRefused
+from pipeline.edges.heat import Heat, HeatRefused
 from pipeline.edges.sessions import root_cause
 from pipeline.errors import Inconclusive, PipelineError
 from pipeline.stacks import Stack
 from pipeline.traffic.client import Client, StackBad
 from pipeline.traffic.relay import Relay
 
-__all__ = ["Holder"]
+__all__ = ["Holder", "signal"]
 
 # Seconds to hold on, beyond traffic.hold, until another is open: an engine that drains has to wait as long.
 _PATIENCE = 60
@@ -104,8 +104,7 @@ class Holder:
 
     def _signal(self, url: str, *, data: str) -> None:
         """Signal until the signal is taken, as a server's curl --retry would."""
-        signal = {"Status": "SUCCESS", "UniqueId": _ID, "Reason": "the canary's server is up", "Data": data}
-        body = json.dumps(signal).encode()
+        body = json.dumps(_success("the canary's server is up", data)).encode()
         answer = ""
 
         def taken() -> bool:
@@ -123,6 +122,16 @@ class Holder:
             self._client.wait(taken, "the signal to be taken")
         except Inconclusive as error:
             raise StackBad("UNSIGNALLED", f"the last answer to its signal was {answer}") from error
+
+
+def signal(heat: Heat, stack: str) -> None:
+    """Signal stack `stack` by Heat's own API, for a customer that is no more; one that takes none is left alone."""
+    with contextlib.suppress(HeatRefused):  # its handle is not made yet, or nobody waits any more
+        heat.signal(stack, chain.HANDLE, _success("the canary was killed", ""))
+
+
+def _success(reason: str, data: str) -> dict[str, str]:
+    return {"Status": "SUCCESS", "UniqueId": _ID, "Reason": reason, "Data": data}
 
 
 def _still_waits(found: Stack | None) -> None:

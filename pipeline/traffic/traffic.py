@@ -16,12 +16,13 @@ from pipeline.environment import Traffic as Settings
 from pipeline.errors import PipelineError
 from pipeline.traffic.client import Client
 from pipeline.traffic.customer import Customer, Pinger
-from pipeline.traffic.holder import Holder
+from pipeline.traffic.holder import Holder, signal
 from pipeline.traffic.ledger import Counts, Ledger, Line, TrafficReport
 from pipeline.traffic.relay import Relay
 
-__all__ = ["Traffic", "clean"]
+__all__ = ["Traffic", "clean", "dismiss"]
 
+_WAITING = "waiting"  # in the names of stacks that wait for a signal
 _HOLDERS = 2  # one holds a WaitCondition open while the other makes its next
 
 
@@ -97,7 +98,7 @@ class Traffic:
         return replace(self._ledger.report(), wait_conditions=self._relay.counts())
 
     def _hold(self, number: int) -> Future[None]:
-        holder, names = Holder(self._client(), self._relay), _names(f"{self._prefix}-waiting-{number}")
+        holder, names = Holder(self._client(), self._relay), _names(f"{self._prefix}-{_WAITING}-{number}")
         # Staggered, so that each opens in the middle of another's time.
         delay = number * self._settings.hold / _HOLDERS
         return self._pool.submit(holder.work, names, self._closing.is_set, delay=delay)
@@ -136,6 +137,21 @@ def clean(
         names = ", ".join(sorted(doomed))
         wait_until(lambda: not left(), clock, timeout=timeout, what=f"stacks {names} to be deleted", interval=1)
     return tuple(sorted(doomed))
+
+
+def dismiss(heat: Heat, prefix: str) -> tuple[str, ...]:
+    """Let go of what the customers `prefix` of a killed run hold, start to delete all their stacks; return the names.
+
+    A WaitCondition is signalled first: an engine that drains hears of no delete, and would wait for it to the end. What
+    failed stays for a look. Nothing is waited for. Raises HeatRefused.
+    """
+    found = (stack for stack in heat.list() if stack.name.startswith(f"{prefix}-"))
+    left = tuple(stack for stack in found if not stack.status.endswith("_FAILED"))
+    for stack in left:
+        if stack.status == "CREATE_IN_PROGRESS" and f"-{_WAITING}-" in stack.name:
+            signal(heat, stack.identity)
+        heat.delete(stack.identity)
+    return tuple(sorted(stack.name for stack in left))
 
 
 def _names(start: str) -> Iterator[str]:

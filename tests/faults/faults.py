@@ -24,6 +24,7 @@ from pipeline.environment import Environment, Role
 from pipeline.errors import PipelineError, VerificationFailed
 from pipeline.fleet import Fleet
 from pipeline.inventory import Host
+from pipeline.journal import Journal, Nowhere
 from pipeline.localcloud import LocalCloud, cgroups, credentials
 from pipeline.localcloud.hosts import group
 from pipeline.progress import Progress
@@ -342,7 +343,8 @@ class Region:
     def install(self, reference: str = NEW) -> str:
         """Install a release beside what runs, and return where its Python packages are."""
         with self.site() as site:
-            install_release(site, observe(site.region.inventory, site.remote), self.built(reference))
+            fleet = observe(site.region.inventory, site.remote)
+            install_release(site, fleet, self.built(reference), Journal(CLOCK, Nowhere()))
         return f"/opt/heat/releases/{self.release(reference).id}/venv/lib/python3.11/site-packages"
 
     def uninstall(self, *hosts: str, reference: str = NEW) -> None:

@@ -30,6 +30,7 @@ from pipeline.region import Identity, Region
 from pipeline.release import HeatVersion, Package, Release
 from pipeline.rollout import RolloutPlan, vhost_of
 from pipeline.site import Site
+from pipeline.stacks import Stack
 
 ROOT = Path(__file__).parents[2]
 TEMPLATES = ROOT / "templates"
@@ -255,7 +256,7 @@ class Machines:
         remote.on(ASKS[0], self._facts)
         remote.on(ASKS[1], lambda _, script: KNOWN[script.split("/")[4]].to_json())
         remote.on(r"^mkdir -p /opt/heat/releases$", self._install)
-        remote.on(r"^mv -T -- /opt/heat/releases/", self._remove)
+        remote.on(r"^ *mv -T -- /opt/heat/releases/", self._remove)
         remote.on(r"systemctl is-active --quiet heat-", lambda host, _: Result(0 if self._healthy(host) else 3, "", ""))
         remote.on(r"FROM heat\.service", self._engines)
         remote.on(r"stack_lock", "0\t0\t0\n")
@@ -340,7 +341,7 @@ class Machines:
         return ""
 
     def _remove(self, host: Host, script: str) -> str:
-        (release,) = re.findall(r"^mv -T -- /opt/heat/releases/(\S+)", script, re.MULTILINE)
+        (release,) = re.findall(r"^ *mv -T -- /opt/heat/releases/(\S+)", script, re.MULTILINE)
         self.installed[host.name].remove(release)
         return ""
 
@@ -419,10 +420,16 @@ class Services:
 
 
 class Customer:
-    """The canary's Heat, as far as a question to the API needs it."""
+    """The canary's Heat, as far as a question to the API needs it; `stacks` are there when a run begins."""
+
+    def __init__(self) -> None:
+        self.stacks: tuple[Stack, ...] = ()
 
     def credentials(self) -> tuple[str, str]:
         return TOKEN, "project"
+
+    def list(self) -> tuple[Stack, ...]:
+        return self.stacks
 
 
 def progress(clock: FakeClock) -> Progress:

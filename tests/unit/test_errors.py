@@ -25,7 +25,7 @@ PROMISED = {
 
 
 def _drawn() -> dict[str, int]:
-    lines = re.findall(r"^(?:[├└]── )?(\w+) +(\d+) {2,}\S", errors.__doc__ or "", re.MULTILINE)
+    lines = re.findall(r"^(?:[├└│ ]+── )?(\w+) +(\d+) {2,}\S", errors.__doc__ or "", re.MULTILINE)
     return {name: int(code) for name, code in lines}
 
 

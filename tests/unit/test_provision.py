@@ -85,7 +85,7 @@ def test_a_release_is_installed_only_where_it_is_missing(services: ScriptedRemot
     services.on("^archive=")
     fleet = fleet_on(R25)
     there = replace(fleet.states[0], installed=(R25.id, R26.id))
-    hosts = install_release(here, Fleet((there, *fleet.states[1:])), built)
+    hosts = install_release(here, Fleet((there, *fleet.states[1:])), built, journal(here.clock))
     assert [host.name for host in hosts] == ALL[1:]
     home = f"/home/{LOCAL.ssh.user}/heat.tar"
     assert sorted(services.copied) == [(name, built.archive, home) for name in ALL[1:]]
@@ -95,7 +95,7 @@ def test_a_release_is_installed_only_where_it_is_missing(services: ScriptedRemot
 
 def test_an_installation_touches_no_service(services: ScriptedRemote, here: Site, built: Built) -> None:
     services.on("^archive=")
-    install_release(here, fleet_on(R25), built)
+    install_release(here, fleet_on(R25), built, journal(here.clock))
     assert not services.scripts("systemctl")
 
 
@@ -105,7 +105,7 @@ def test_a_damaged_archive_is_told_when_every_host_has_ended(
     services.on("^archive=")
     services.on("^archive=", Result(1, "", "the archive is damaged"), host="api-1")
     with pytest.raises(CommandFailed, match=r"api-1: .*the archive is damaged"):
-        install_release(here, fleet_on(R25), built)
+        install_release(here, fleet_on(R25), built, journal(here.clock))
     assert len(services.scripts("^archive=")) == 4
 
 

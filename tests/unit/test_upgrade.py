@@ -343,7 +343,7 @@ def test_a_host_that_is_lost_for_a_while_is_asked_again(machines: Machines, roll
     machines.lost[name] = 3
     rollout.move(_state(rollout, name))
     assert machines.current[name] == R26.id
-    assert said(rollout.site.progress).count(f"{name} is gone: trying again") == 3
+    assert said(rollout.site.progress).count(f"{name} is gone: trying again") == 1, "said once a loss"
 
 
 def test_a_host_that_is_lost_between_its_stop_and_its_start_is_asked_again(
@@ -624,7 +624,8 @@ def test_tidying_removes_ended_engines_and_the_vhosts_of_other_releases_only(
     remote.on("list_vhosts", "[" + ",".join(f'{{"name": "{name}"}}' for name in vhosts) + "]")
     remote.on("delete_vhost")
     rollout.tidy(fleet_on(R25), keep=R25.id)
-    assert remote.scripts("delete_vhost") == [f"rabbitmqctl -q delete_vhost {vhost_of(R25)}"]
+    (script,) = remote.scripts("delete_vhost")
+    assert script.endswith(f"rabbitmqctl -q delete_vhost {vhost_of(R25)}")
     assert remote.steps(clean="service clean", delete="delete_vhost") == ["clean engine-0", "delete messaging-0"]
 
 
@@ -632,7 +633,7 @@ def _with_an_older_release(remote: ScriptedRemote) -> Fleet:
     """Return a fleet whose first host has an older release on disk, and let old releases be removed."""
     remote.on("service clean")
     remote.on("list_vhosts", "[]")
-    remote.on("^rm -rf")
+    remote.on("^ *rm -rf")
     first, *others = fleet_on(R25).states
     return Fleet((replace(first, installed=("24.0.0-old", R25.id, R26.id)), *others))
 
