@@ -285,18 +285,52 @@ def region_status(_: Context, environment: str, json: str = "") -> None:
 # bench: this project beside others
 
 
-@command(help={"from_": "release to deploy first", "to": "release to upgrade to", "json": "file for the figures"})
-def bench_upgrade(_: Context, from_: str = "25.0.2", to: str = "26.0.2", json: str = "") -> None:
+@command(
+    help={
+        "from_": "release to deploy first",
+        "to": "release to upgrade to",
+        "rounds": "how often; the table shows medians",
+        "json": "file for the figures",
+    }
+)
+def bench_upgrade(_: Context, from_: str = "25.0.2", to: str = "26.0.2", rounds: int = 1, json: str = "") -> None:
     """Upgrade beside kolla-ansible's and openstack-ansible's way, each on a fresh region under the same traffic."""
     from benchmarks.upgrade import measure
     from pipeline import show
     from pipeline.workspace import Workspace
 
     it = pipeline(Workspace(ROOT, ROOT / ".state" / "bench"))
-    figures = measure(it, from_, to)
+    figures = measure(it, from_, to, rounds)
     if json:
         show.save_figures(figures, Path(json))
     show.rollouts(figures, it.progress.console)
+
+
+@command(
+    help={
+        "releases": "releases to go through, step by step, and back",
+        "rounds": "how often",
+        "clients": "customers at work all the time, beside two who hold WaitConditions open",
+        "json": "file for the figures",
+    }
+)
+def bench_soak(
+    _: Context, releases: str = "25.0.2,26.0.2,27.0.1", rounds: int = 5, clients: int = 8, json: str = ""
+) -> None:
+    """Upgrade and roll back again and again under traffic; end with 10 where a customer lost a stack or a request."""
+    from benchmarks.soak import Busy, failures, measure
+    from pipeline import show
+    from pipeline.errors import VerificationFailed
+    from pipeline.workspace import Workspace
+
+    plain = pipeline(Workspace(ROOT, ROOT / ".state" / "bench"))
+    it = Busy(plain.workspace, plain.clock, plain.progress, clients)
+    figures = measure(it, tuple(releases.split(",")), rounds)
+    if json:
+        show.save_figures(figures, Path(json))
+    show.soak(figures, it.progress.console)
+    if failed := failures(figures):
+        raise VerificationFailed(failed, hint="read the last run's directory in .state/bench/runs/local")
 
 
 # lock: who changes an environment
@@ -460,6 +494,7 @@ def _collection() -> Collection:
         lock.add_task(one, name=name)
     bench = Collection("bench")
     bench.add_task(bench_upgrade, name="upgrade")
+    bench.add_task(bench_soak, name="soak")
     root.add_collection(bench)
     root.add_collection(canary)
     root.add_collection(lock)

@@ -10,12 +10,14 @@ The two others get what any of them has: the release installed beforehand, a bac
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
+from statistics import median_low
 from typing import Any
 
-from pipeline import commands, localcloud
+from benchmarks.runs import NAME, fresh_cloud, last_run
+from pipeline import commands
 from pipeline.edges.heat import connect
 from pipeline.edges.hosts import observe
 from pipeline.edges.parallel import on_each
@@ -34,54 +36,53 @@ from pipeline.workflow import Pipeline
 __all__ = ["ROLLOUTS", "measure"]
 
 _GRACE = 60  # seconds between TERM and KILL: kolla-ansible's stop of a container
-_NAME = "local"
 
 
-def measure(pipeline: Pipeline, old: str, new: str) -> dict[str, Any]:
-    """Return {"rollouts": {NAME: {"stacks", "requests", "wall_s"}}}; each rollout gets a region made for it alone.
+def measure(pipeline: Pipeline, old: str, new: str, rounds: int = 1) -> dict[str, Any]:
+    """Return {"rollouts": {NAME: {"stacks", "requests", "wall_s"}}, "rounds": [the same, round by round]}.
 
-    The local cloud of the pipeline's workspace is taken down before, between and after.
+    Each rollout of each round gets a region made for it alone; the first figures are the medians of the rounds. The
+    local cloud of the pipeline's workspace is taken down before, between and after.
     """
-    measured: dict[str, Any] = {}
-    try:
+    measured: list[dict[str, Any]] = []
+    for number in range(1, rounds + 1):
+        measured.append({})
         for name, roll in ROLLOUTS.items():
-            localcloud.down(pipeline.workspace.cloud, report=pipeline.progress.say)
-            localcloud.up(pipeline.workspace.cloud, report=pipeline.progress.say)
-            pipeline.deploy(_NAME, old)
-            with pipeline.progress.stage(f"rollout {name}"):
-                measured[name] = roll(pipeline, new)
-            pipeline.progress.say(f"{name}: {json.dumps(measured[name])}")
-    finally:
-        localcloud.down(pipeline.workspace.cloud, report=pipeline.progress.say)
-    return {"from": old, "to": new, "rollouts": measured}
+            with fresh_cloud(pipeline):
+                pipeline.deploy(NAME, old)
+                with pipeline.progress.stage(f"round {number}: rollout {name}"):
+                    measured[-1][name] = roll(pipeline, new)
+            pipeline.progress.say(f"{name}: {json.dumps(measured[-1][name])}")
+    medians = {name: _median([one[name] for one in measured]) for name in ROLLOUTS}
+    return {"from": old, "to": new, "rollouts": medians, "rounds": measured}
+
+
+def _median(values: Sequence[Any]) -> Any:
+    """Return the median of numbers, or of each number in like dictionaries; of an even count, the lower one."""
+    if all(isinstance(value, Mapping) for value in values):
+        figures = [key for key, one in values[0].items() if not isinstance(one, str)]
+        return {key: _median([value[key] for value in values]) for key in figures}
+    return median_low(values)
 
 
 def _ours(pipeline: Pipeline, new: str) -> dict[str, Any]:
     """Upgrade as operators do, and read from the run's own record what customers saw."""
-    failed = ""
     try:
-        pipeline.upgrade(_NAME, new)
+        pipeline.upgrade(NAME, new)
     except PipelineError as error:  # a rollout that customers noticed is a result like any other
-        failed = error.message
-    run = pipeline.runs.of(_NAME)[-1]
-    counts = json.loads((run.directory / "counts.json").read_text("utf-8"))
-    wall = sum(seconds for stage, seconds in pipeline.progress.stages if stage == "rollout")
-    return {
-        **{part: counts[part] for part in ("stacks", "requests", "wait_conditions")},
-        "wall_s": round(wall, 1),
-        **({"failed": failed} if failed else {}),
-    }
+        return last_run(pipeline, error.message)
+    return last_run(pipeline)
 
 
 def _theirs(waves: Callable[[Site], tuple[tuple[Host, ...], ...]], pipeline: Pipeline, new: str) -> dict[str, Any]:
     """Restart hosts on the new release, wave by wave, on the vhost they are on, under the pipeline's own traffic."""
-    built, settings = pipeline.build(new), pipeline.environment(_NAME).traffic
-    with pipeline.site(_NAME) as site:
+    built, settings = pipeline.build(new), pipeline.environment(NAME).traffic
+    with pipeline.site(NAME) as site:
         change = plan_upgrade(site, built.release)
         (vhost,) = change.fleet.vhosts(Role.ENGINE)
 
         def customer() -> Any:
-            return connect(_NAME, pipeline.workspace.customer_clouds(_NAME))
+            return connect(NAME, pipeline.workspace.customer_clouds(NAME))
 
         with Traffic(customer, settings, pipeline.clock, prefix="canary") as traffic:
             pipeline.clock.sleep(settings.before)

@@ -166,16 +166,31 @@ def save_figures(figures: Mapping[str, Any], path: Path) -> None:
     write(path, json.dumps(figures, indent=2) + "\n")
 
 
+_NOTICED = ("completed", "failed", "stuck", "requests", "errors", "longest gap", "wall")
+
+
 def rollouts(figures: Mapping[str, Any], console: Console) -> None:
     """Print what customers saw of each way to upgrade, side by side."""
+    rows = [(name, *_noticed(seen)) for name, seen in figures["rollouts"].items()]
+    table(f"Heat {figures['from']} to {figures['to']}, three ways", ("rollout", *_NOTICED), rows, console)
+
+
+def soak(figures: Mapping[str, Any], console: Console) -> None:
+    """Print what customers saw of changes in a row, one a line."""
     rows = []
-    for name, seen in figures["rollouts"].items():
-        stacks, requests = seen["stacks"], seen["requests"]
-        counts = [str(stacks[kind]) for kind in ("completed", "failed", "stuck")]
-        asked = [str(requests["total"]), str(requests["errors"]), f"{requests['longest_gap_s']:.2f} s"]
-        rows.append((name, *counts, *asked, f"{seen['wall_s']:.0f} s"))
-    columns = ("rollout", "completed", "failed", "stuck", "requests", "errors", "longest gap", "wall")
-    table(f"Heat {figures['from']} to {figures['to']}, three ways", columns, rows, console)
+    for one in figures["changes"]:
+        waits = one["wait_conditions"]
+        held = f"{waits['held']} / {waits['longest_gap_s']:.1f} s"
+        rows.append((str(one["round"]), one["change"], *_noticed(one), held, f"{one['overhead']:.1%}"))
+    columns = ("round", "change", *_NOTICED, "WaitConditions held / none open", "overhead")
+    table(f"{figures['clients']} customers, one change after the other", columns, rows, console)
+
+
+def _noticed(figures: Mapping[str, Any]) -> tuple[str, ...]:
+    stacks, requests = figures["stacks"], figures["requests"]
+    counts = [str(stacks[kind]) for kind in ("completed", "failed", "stuck")]
+    asked = [str(requests["total"]), str(requests["errors"]), f"{requests['longest_gap_s']:.2f} s"]
+    return (*counts, *asked, f"{figures['wall_s']:.0f} s")
 
 
 def lock(environment: str, holder: Holder | None, clock: Clock, console: Console) -> None:

@@ -175,6 +175,19 @@ def test_where_the_time_of_each_run_went_is_shown_the_latest_last(console: Conso
     assert _row(console, killed.id) == [killed.id, "has not ended, or was killed", "", "", ""]
 
 
+def test_changes_in_a_row_are_shown_with_what_customers_saw_of_each(console: Console) -> None:
+    seen = {
+        "stacks": {"completed": 40, "failed": 1, "stuck": 2},
+        "requests": {"total": 1500, "errors": 3, "longest_gap_s": 0.756},
+        "wait_conditions": {"held": 18, "longest_open_s": 6.2, "longest_gap_s": 0.0},
+        "wall_s": 101.4,
+        "overhead": 0.0412,
+    }
+    show.soak({"clients": 8, "changes": [{"round": 1, "change": "26.0.2 → 27.0.1", **seen}]}, console)
+    row = ["1", "26.0.2 → 27.0.1", "40", "1", "2", "1500", "3", "0.76 s", "101 s", "18 / 0.0 s", "4.1%"]
+    assert _row(console, "1") == row
+
+
 def test_a_report_is_saved_where_a_file_is_named_and_nowhere_else(tmp_path: Path) -> None:
     show.save(VERIFY, junit=str(tmp_path / "out" / "verify.xml"), json_file=str(tmp_path / "verify.json"))
     show.save(SMOKE)
