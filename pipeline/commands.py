@@ -12,6 +12,7 @@ __all__ = [
     "DRAINING",
     "apply_files",
     "ask_api",
+    "ask_engine",
     "db_sync",
     "enable",
     "make_user",
@@ -172,6 +173,30 @@ curl --silent --show-error --fail-with-body --max-time 30 --config - <<'END'
 url = "{url}"
 header = "X-Auth-Token: {token}"
 header = "Accept: application/json"
+END"""
+
+
+def ask_engine(release_id: str, engine_ids: Sequence[str]) -> str:
+    """Ask each worker of this host's engine by RPC whether it listens, then the engine for its revision; print that.
+
+    Status 1 where one gives no answer within ten seconds: the worker may be up and registered, and talk to nobody.
+    It runs as nobody in Heat's group, for a process of user heat would count as an engine that is left after its stop.
+    """
+    root = f"{RELEASES}/{release_id}"
+    command = shlex.join([f"{root}/venv/bin/python", "-W", "ignore", "-", f"{root}/etc/heat.conf", *engine_ids])
+    return f"""cd / && setpriv --reuid nobody --regid heat --clear-groups {command} <<'END'
+import sys
+from oslo_config import cfg
+from heat.common import config, context, messaging
+from heat.rpc import api
+cfg.CONF(["--config-file", sys.argv[1]], project="heat", prog="heat-engine")
+messaging.setup()
+admin = context.get_admin_context()
+for worker in sys.argv[2:]:
+    listener = messaging.get_rpc_client(topic=api.LISTENER_TOPIC, version="1.0", server=worker)
+    listener.prepare(timeout=10).call(admin, "listening")
+engine = messaging.get_rpc_client(topic=api.ENGINE_TOPIC, version="1.0", server=cfg.CONF.host)
+print(engine.prepare(timeout=10).call(admin, "get_revision"))
 END"""
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "Unhealthy",
     "Workers",
     "api_answers",
+    "engine_answers",
     "engine_is_up",
     "live_engines",
     "stays_healthy",
@@ -53,6 +54,16 @@ def engine_is_up(site: Site, host: Host, before: frozenset[str]) -> bool:
     """Return whether every worker of `host` registered since `before` was read, and its unit runs."""
     workers = live_engines(site, host) - before
     return len(workers) >= site.environment.heat.engine_workers and _active(site, host)
+
+
+def engine_answers(site: Site, host: Host, release_id: str) -> bool:
+    """Return whether every worker of `host` answers by RPC, and its engine with `release_id` for its revision.
+
+    A row proves the way to the database only; on a vhost of its own, a canary is asked by nobody else.
+    """
+    script = commands.ask_engine(release_id, workers_of(site, host).running)
+    answer = site.remote.run(host, script, check=False, timeout=120)
+    return answer.status == 0 and answer.stdout.strip() == release_id
 
 
 def api_answers(site: Site, host: Host, revisions: frozenset[str]) -> bool:

@@ -16,7 +16,7 @@ from pipeline.edges.ssh import Result
 from pipeline.environment import Role
 from pipeline.errors import CommandFailed, FleetMixed, HostUnreachable, Inconclusive, PipelineError, Unanswered
 from pipeline.fleet import Fleet, HostState
-from pipeline.health import Workers, api_answers, engine_is_up, live_engines, stays_healthy, workers_of
+from pipeline.health import Workers, api_answers, engine_answers, engine_is_up, live_engines, stays_healthy, workers_of
 from pipeline.hostfiles import UNITS
 from pipeline.inventory import Host
 from pipeline.journal import Journal
@@ -148,13 +148,14 @@ class Rollout:
             self._go_api(state, release_id)
 
     def _go_engine(self, state: HostState, release_id: str, *, prove: bool) -> None:
-        """Drain an engine, switch it, start it, and wait until it is healthy."""
+        """Drain an engine, switch it, start it, and wait until it is healthy and answers by RPC."""
         host = state.host
         self._drain(state, prove=prove)
         before = self.site.insist(lambda: live_engines(self.site, host))
         self._start(host, release_id)
         with self.journal.step("healthy", host.name):
             stays_healthy(self.site, host, lambda: engine_is_up(self.site, host, before))
+            stays_healthy(self.site, host, lambda: engine_answers(self.site, host, release_id), seconds=0)
 
     def _go_api(self, state: HostState, release_id: str) -> None:
         """Take an API host out of the load balancer, switch both its APIs, prove them, and let it back in."""

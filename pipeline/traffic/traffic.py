@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import secrets
 import threading
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from pipeline.traffic.relay import Relay
 
 __all__ = ["Traffic", "clean", "dismiss"]
 
+_LOT = 3  # random bytes that tell one run's stacks from another's
 _WAITING = "waiting"  # in the names of stacks that wait for a signal
 _HOLDERS = 2  # one holds a WaitCondition open while the other makes its next
 
@@ -39,7 +41,7 @@ class Traffic:
         self._heat_factory = heat_factory
         self._settings = settings
         self._clock = clock
-        self._prefix = f"{prefix}-{secrets.token_hex(3)}"
+        self._prefix = f"{prefix}-{secrets.token_hex(_LOT)}"
         self._ledger = Ledger(clock)
         self._relay = Relay(clock)
         self._closing, self._dropped, self._silent = threading.Event(), threading.Event(), threading.Event()
@@ -145,7 +147,8 @@ def dismiss(heat: Heat, prefix: str) -> tuple[str, ...]:
     A WaitCondition is signalled first: an engine that drains hears of no delete, and would wait for it to the end. What
     failed stays for a look. Nothing is waited for. Raises HeatRefused.
     """
-    found = (stack for stack in heat.list() if stack.name.startswith(f"{prefix}-"))
+    theirs = re.compile(rf"{re.escape(prefix)}-[0-9a-f]{{{2 * _LOT}}}-.+")  # as Traffic names them, and nobody else
+    found = (stack for stack in heat.list() if theirs.fullmatch(stack.name))
     left = tuple(stack for stack in found if not stack.status.endswith("_FAILED"))
     for stack in left:
         if stack.status == "CREATE_IN_PROGRESS" and f"-{_WAITING}-" in stack.name:

@@ -11,7 +11,7 @@ from pipeline import chain
 from pipeline.edges.clock import wait_until
 from tests.faults.faults import CLOCK, DOCUMENTED, NEW, Region
 
-STACK = "canary-held"
+STACK = "canary-held"  # no name that a run gives its own customers' stacks
 KILL = "systemctl kill --kill-whom=all --signal=KILL heat-engine"
 
 

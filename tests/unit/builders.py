@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from io import StringIO
 from itertools import count
@@ -18,9 +18,10 @@ from rich.console import Console
 
 from pipeline import commands
 from pipeline.edges.clock import Clock, FakeClock
-from pipeline.edges.ssh import Result
+from pipeline.edges.heat import HeatRefused
+from pipeline.edges.ssh import Result, failure
 from pipeline.environment import Environment, Role, load, merge
-from pipeline.errors import CommandFailed, HostUnreachable
+from pipeline.errors import HostUnreachable
 from pipeline.fleet import Fleet, HostState
 from pipeline.inventory import Host, Inventory
 from pipeline.journal import Journal
@@ -157,13 +158,15 @@ class ScriptedRemote:
     """A Remote whose hosts answer scripts by pattern, and which keeps what was run where, in order.
 
     A rule's answers are given one after the other, the last for ever; the newest rule that fits counts. A script that
-    no rule fits fails the test: what is run on a host is never left to chance.
+    no rule fits fails the test: what is run on a host is never left to chance. `cut` are how many copies to a host are
+    lost on their way.
     """
 
     def __init__(self) -> None:
         self.ends_steps = True  # a detached step's script is run like any other, and its step has ended at once
         self.ran: list[tuple[str, str]] = []
         self.copied: list[tuple[str, Path, str]] = []
+        self.cut: dict[str, int] = {}
         self._rules: list[tuple[re.Pattern[str], str, list[Answer]]] = []
         self._lock = threading.RLock()
 
@@ -185,11 +188,14 @@ class ScriptedRemote:
             raise answer
         result = Result(0, answer, "") if isinstance(answer, str) else answer
         if check and result.status:
-            raise CommandFailed(f"{host.name}: status {result.status}: {result.stderr}", status=result.status)
+            raise failure(host, result)
         return result
 
     def put(self, host: Host, source: Path, target: str) -> None:
         with self._lock:
+            if self.cut.get(host.name, 0) > 0:
+                self.cut[host.name] -= 1
+                raise HostUnreachable(f"{host.name}: copying {source.name}: it is gone", hint="see to it")
             self.copied.append((host.name, source, target))
 
     def close(self) -> None:
@@ -230,8 +236,9 @@ class Machines:
     Each has `installed` on disk, and each release talks on a vhost of its own where `vhosts` does not say otherwise.
 
     A host whose link names a release in `broken` never gets healthy, and whose link names one in `refused` does not
-    even start; one in `stuck` leaves its rows when it stops. `looks` are how often a host is looked at before its stop
-    has ended (0 where not said); until then it is in `draining`. `lost` are how many acts on a host get no answer.
+    even start; the engines of one in `deaf` register and answer nobody. One in `stuck` leaves its rows when it stops.
+    `looks` are how often a host is looked at before its stop has ended (0 where not said); until then it is in
+    `draining`. `lost` are how many acts on a host get no answer.
     """
 
     def __init__(self, remote: ScriptedRemote, hosts: Inventory, release: Release, workers: int) -> None:
@@ -243,6 +250,7 @@ class Machines:
         self.rotation = {host.name: "ready" for host in hosts.of(Role.API)}
         self.broken: set[str] = set()
         self.refused: set[str] = set()
+        self.deaf: set[str] = set()
         self.stuck: set[str] = set()
         self.looks: dict[str, int] = {}
         self.draining: set[str] = set()
@@ -263,6 +271,7 @@ class Machines:
         remote.on(r"TIMESTAMPDIFF")
         remote.on(r"list_channels|close_connection")
         remote.on(r"/build_info", self._build_info)
+        remote.on(r"api.LISTENER_TOPIC", self._revision)
         remote.on(r"show stat", self._stat)
         remote.on(r"^echo 'set server", self._set)
         remote.on(r"rabbitmqctl .*list_queues", "[]")
@@ -364,6 +373,11 @@ class Machines:
         answer = {part: {"revision": self.current[host.name]} for part in ("api", "engine")}
         return Result(0, json.dumps(answer), "") if self._healthy(host) else Result(7, "", "refused")
 
+    def _revision(self, host: Host, script: str) -> Result:
+        """Answer pipeline.commands.ask_engine."""
+        deaf = self.current[host.name] in self.deaf
+        return Result(0, f"{self.current[host.name]}\n", "") if self._healthy(host) and not deaf else Result(1, "", "")
+
     def _stat(self, host: Host, script: str) -> str:
         lines = ["# pxname,svname,scur,status"]
         for api in (host for host in self.hosts if host.role is Role.API):
@@ -420,16 +434,40 @@ class Services:
 
 
 class Customer:
-    """The canary's Heat, as far as a question to the API needs it; `stacks` are there when a run begins."""
+    """The canary's Heat, as far as a question to the API needs it; `stacks` are there when a run begins.
+
+    `did` is what was done to them, in order; what begins with a word in `refuses` is refused.
+    """
 
     def __init__(self) -> None:
         self.stacks: tuple[Stack, ...] = ()
+        self.refuses: set[str] = set()
+        self.did: list[str] = []
+        self.signals: list[Mapping[str, Any]] = []
 
     def credentials(self) -> tuple[str, str]:
         return TOKEN, "project"
 
     def list(self) -> tuple[Stack, ...]:
+        self._do("list")
         return self.stacks
+
+    def signal(self, stack_id: str, resource: str, details: Mapping[str, Any]) -> None:
+        self.signals.append(details)
+        self._do(f"signal {resource} of {stack_id}")
+
+    def delete(self, stack_id: str) -> None:
+        self._do(f"delete {stack_id}")
+
+    def _do(self, act: str) -> None:
+        self.did.append(act)
+        if act.split()[0] in self.refuses:
+            raise HeatRefused(f"{act}: Heat answered 503: no engine", status=503)
+
+
+def stack(name: str, status: str) -> Stack:
+    """Return a stack as Heat lists it."""
+    return Stack(f"id-of-{name}", name, status, "", "", {})
 
 
 def progress(clock: FakeClock) -> Progress:

@@ -15,6 +15,7 @@ from pipeline.health import (
     Unhealthy,
     Workers,
     api_answers,
+    engine_answers,
     engine_is_up,
     live_engines,
     stays_healthy,
@@ -76,6 +77,23 @@ def test_rows_that_a_killed_engine_left_do_not_make_the_next_one_up(remote: Scri
     before = live_engines(here, ENGINE)
     assert len(before) == workers
     assert engine_is_up(here, ENGINE, before)
+
+
+def test_an_engine_answers_with_its_release_as_its_revision(machines: Machines, here: Site) -> None:
+    assert engine_answers(here, ENGINE, R25.id)
+    assert not engine_answers(here, ENGINE, R26.id)
+
+
+def test_every_worker_that_runs_is_asked(machines: Machines, remote: ScriptedRemote, here: Site) -> None:
+    engine_answers(here, ENGINE, R25.id)
+    (script,) = remote.scripts("LISTENER_TOPIC")
+    assert all(worker in script.splitlines()[0] for worker in machines.rows["engine-0"])
+
+
+def test_an_engine_that_is_up_and_talks_to_nobody_does_not_answer(machines: Machines, here: Site) -> None:
+    machines.deaf.add(R25.id)
+    assert engine_is_up(here, ENGINE, frozenset())
+    assert not engine_answers(here, ENGINE, R25.id)
 
 
 # --- APIs
