@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, redirect_stderr
 from dataclasses import asdict, dataclass, replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from pipeline import checks, junit
 from pipeline.checks.result import CheckResult
-from pipeline.errors import PipelineError
+from pipeline.checks.selection import Selection
+from pipeline.errors import ConfigurationInvalid, PipelineError
 from pipeline.release import Release
 from pipeline.site import Site
 
-__all__ = ["CheckResult", "VerifyReport", "verify"]
+__all__ = ["CheckResult", "Selection", "VerifyReport", "verify"]
+
+EVERYTHING = Selection()
 
 _HOME = Path(checks.__file__).parent
 _TOLD = 3  # checks that an error names
@@ -43,7 +48,7 @@ _WITHOUT = (
 
 @dataclass(frozen=True, slots=True)
 class VerifyReport:
-    """Every check of every host, in the order they were made. `seconds` is what all took together."""
+    """Every check of the hosts that were checked, host by host. `seconds` is what all took together."""
 
     environment: str
     release_id: str
@@ -93,45 +98,73 @@ class VerifyReport:
         return junit.document(f"verify.{self.environment}", (_case(result) for result in self.results))
 
 
-def verify(site: Site, release: Release, vhost: str, *, report: Callable[[str], None]) -> VerifyReport:
-    """Check every host of `site` against what `release` on `vhost` should be, and return how each check ended.
+def verify(
+    site: Site,
+    release: Release,
+    vhost: str,
+    *,
+    report: Callable[[str], None],
+    selection: Selection = EVERYTHING,
+) -> VerifyReport:
+    """Check the hosts of `site` against what `release` on `vhost` should be, and return how each check ended.
 
-    `report` hears a line for each check that does not pass, and for each host. A host that is gone makes its checks
-    errors; it is not asked twice. Raises PipelineError where the checks themselves cannot be run.
+    `report` hears a line for each host, in the inventory's order. A host that is gone makes its checks errors; it is
+    not asked twice. Raises ConfigurationInvalid where `selection` fits nothing, PipelineError where the checks
+    themselves cannot be run. An interrupt ends it at once, whatever hosts are being waited for.
     """
-    from pipeline.checks.fixtures import Subject
     from pipeline.checks.plugin import Checks
+    from pipeline.checks.subject import Subject
     from pipeline.checks.survey import Survey
     from pipeline.edges.testinfra_backend import GivesUp
 
     started = time.monotonic()
-    site = replace(site, remote=GivesUp(site.remote))
-    with closing(Survey(site, vhost)) as survey:
-        survey.begin()
-        plugin = Checks(Subject(site, release, vhost, survey), lambda result: _tell(result, report))
-        _run(plugin)
-    results = tuple(plugin.results)
-    for host, count in Counter(result.host for result in results if result.outcome == "passed").items():
-        report(f"{host}: {count} checks passed")
-    return VerifyReport(site.environment.name, release.id, results, time.monotonic() - started)
+    hosts = selection.hosts(site.region.inventory)
+    remote = GivesUp(site.remote)
+    site = replace(site, remote=remote)
+    with closing(Survey(site, release, vhost)) as survey:
+        survey.begin(hosts, whole=not selection.expression)
+        plugin = Checks(Subject(site, release, vhost, hosts, survey), lambda results: _tell(results, report))
+        try:
+            _run(plugin, selection.expression)
+        finally:
+            remote.end()
+    return VerifyReport(site.environment.name, release.id, tuple(plugin.results), time.monotonic() - started)
 
 
-def _run(plugin: Any) -> None:
+def _run(plugin: Any, expression: str) -> None:
     """Run pytest over the checks, in this process and apart from any other pytest of it."""
     import pytest
 
     arguments = ["-c", str(_HOME / "pytest.ini"), "--rootdir", str(_HOME), "--noconftest", "--disable-plugin-autoload"]
     # Plain asserts: a report shows what a check chose to tell, and no other value.
-    arguments += ["--import-mode=importlib", "--assert=plain", "-p", "pipeline.checks.fixtures"]
+    arguments += ["--import-mode=importlib", "--assert=plain"]
+    arguments += [f"-k{expression}"] if expression else []
     for name in _WITHOUT:
         arguments += ["-p", f"no:{name}"]
-    with _own_settings():
+    said = StringIO()
+    with _own_settings(), redirect_stderr(said):
         status = pytest.main([*arguments, str(_HOME)], plugins=[plugin])
     if plugin.stopped is not None:
+        print(said.getvalue(), file=sys.stderr, end="")  # what a signal's handler had to say
         raise plugin.stopped
-    if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+    if status == pytest.ExitCode.USAGE_ERROR and expression:
+        raise ConfigurationInvalid(_mistake(said.getvalue(), expression), hint=_AS_K)
+    ran = status in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
+    if plugin.broken or not ran:
         broken = "; ".join(plugin.broken) or f"pytest ended with {status!r}"
         raise PipelineError(f"the checks could not be run: {broken}", hint="inv test: the checks themselves are wrong")
+    if expression and not plugin.chosen:
+        raise ConfigurationInvalid(f"no check of these hosts fits -k {expression!r}", hint=_AS_K)
+
+
+_AS_K = "words of a check's name, role or host, with and, or, not: -k 'clock or disk'"
+
+
+def _mistake(said: str, expression: str) -> str:
+    """Return what pytest said of an expression that it cannot read, in one line without its colours."""
+    text = " ".join(re.sub(r"\x1b\[[\d;]*m", "", said).split())
+    _, found, why = text.partition(f"{expression}: ")
+    return f"-k {expression!r} cannot be read: {why if found else text}"
 
 
 @contextmanager
@@ -147,9 +180,11 @@ def _own_settings() -> Iterator[None]:
         os.environ.update(kept)
 
 
-def _tell(result: CheckResult, report: Callable[[str], None]) -> None:
-    if result.outcome != "passed":
-        report(str(result))
+def _tell(results: Sequence[CheckResult], report: Callable[[str], None]) -> None:
+    """Tell one host's checks in a line."""
+    wrong = [result.name for result in results if result.outcome != "passed"]
+    told = f"{len(results) - len(wrong)} checks passed"
+    report(f"{results[0].host}: {told}" + (f", {len(wrong)} did not: {', '.join(wrong)}" if wrong else ""))
 
 
 def _case(result: CheckResult) -> junit.Case:

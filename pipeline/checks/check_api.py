@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.checks.expectation import expect
+from pipeline.checks.questions import health
 from pipeline.checks.survey import Survey
 from pipeline.environment import Role
 from pipeline.inventory import Host
@@ -13,14 +14,12 @@ from pipeline.site import Site
 
 ROLES = (Role.API,)
 
-HEALTH = "curl --silent --output /dev/null --max-time 10 --write-out '%%{http_code}' %s"
-
 
 def check_both_apis_are_healthy(host: Any, target: Host, site: Site) -> None:
     """/healthcheck of heat-api and heat-api-cfn is answered 200 on the host itself."""
     heat = site.environment.heat
     for unit, port in (("heat-api", heat.api_port), ("heat-api-cfn", heat.cfn_port)):
-        found = host.run(HEALTH, f"http://{target.address}:{port}/healthcheck").stdout
+        found = host.run(*health(target, port)).stdout
         likely = f"{unit} is down or still starting: journalctl -u {unit}" if found == "000" else "its paste pipeline"
         expect(found == "200", expected=f"{unit} to answer /healthcheck with 200", found=found, likely=likely)
 

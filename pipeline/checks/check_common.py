@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
+from collections.abc import Iterator
 from typing import Any
 
+from pipeline.checks import questions
+from pipeline.checks.drift import diff, expected_files, how
 from pipeline.checks.expectation import answer, differences, expect
 from pipeline.checks.listening import exposed, role_listens, sockets
-from pipeline.checks.processes import unit_properties
+from pipeline.checks.masking import secrets_of
+from pipeline.checks.processes import process_of, unit_properties
 from pipeline.checks.survey import Survey
 from pipeline.environment import Role
-from pipeline.hostfiles import UNITS, HostFile, release_files, role_files
+from pipeline.hostfiles import UNITS, HostFile
 from pipeline.inventory import Host
 from pipeline.release import Release
 from pipeline.site import Site
@@ -19,18 +22,20 @@ ROLES = tuple(Role)
 
 _SKEW = 2.0  # seconds; Keystone's tokens and the engines' rows are compared by the clock
 _FREE_MIB = 1024  # what installing the next release takes, with room for logs
+_INODES_USED = 95  # percent
+_FILES_USED = 0.8  # of what a process may open
 
 
 def check_no_unit_failed(host: Any) -> None:
     """No unit is failed."""
-    failed = answer(host, "systemctl list-units --failed --plain --no-legend")
+    failed = answer(host, *questions.FAILED_UNITS)
     names = [line.split()[0] for line in failed.splitlines() if line.strip()]
     expect(not names, expected="no failed unit", found=", ".join(names), likely=f"journalctl -u {' -u '.join(names)}")
 
 
 def check_system_is_running(host: Any) -> None:
     """The host finished booting and systemd is content."""
-    state = host.run("systemctl is-system-running").stdout.strip()
+    state = host.run(*questions.SYSTEM_STATE).stdout.strip()
     causes = {"degraded": "a unit failed", "starting": "a job never ends: systemctl list-jobs"}
     likely = causes.get(state, "the host is going down, or in rescue mode")
     expect(state == "running", expected="system state running", found=state, likely=likely)
@@ -53,29 +58,44 @@ def check_clock_is_right(target: Host, survey: Survey) -> None:
 
 
 def check_disk_has_room(host: Any) -> None:
-    """There is room to work and to install the next release."""
-    places = "df --output=avail,target -B1M / /opt /var/lib"
-    lines = [line.split() for line in answer(host, places).splitlines()[1:]]
-    short = sorted({f"{free} MiB on {where}" for free, where in lines if int(free) < _FREE_MIB})
+    """There is room, in bytes and in files, to work and to install the next release."""
+    lines = [line.split() for line in answer(host, *questions.DISKS).splitlines()[1:]]
+    short = {f"{free} MiB on {where}" for free, _, where in lines if int(free) < _FREE_MIB}
+    # A filesystem that makes inodes as it needs them shows "-".
+    short |= {f"{used} of inodes used on {where}" for _, used, where in lines if _percent(used) > _INODES_USED}
     likely = "old releases in /opt/heat/releases, backups or logs: du -xsh /opt/heat /var/backups /var/log"
-    expect(not short, expected=f"{_FREE_MIB} MiB free", found=", ".join(short), likely=likely)
+    expected = f"{_FREE_MIB} MiB free, and no more than {_INODES_USED} % of inodes used"
+    expect(not short, expected=expected, found=", ".join(sorted(short)), likely=likely)
+
+
+def check_open_files_are_far_from_their_limit(host: Any, target: Host) -> None:
+    """No process of the role's units has opened four fifths of the files it may."""
+    for unit in UNITS[target.role]:
+        process = process_of(host, unit)
+        used, limit = process.fullest if process else (0, float("inf"))
+        expect(
+            used < _FILES_USED * limit,
+            expected=f"a process of {unit} to have fewer than {_FILES_USED:.0%} of its {limit:.0f} files open",
+            found=f"{used} open",
+            likely=f"connections leak, or many customers at once: ls -l /proc/PID/fd on {target.name}",
+        )
 
 
 def check_name_is_its_own(host: Any, target: Host, site: Site) -> None:
     """The host is the one that the inventory says answers at its address."""
-    name = answer(host, "hostname --short").strip()
+    name = answer(host, *questions.HOSTNAME).strip()
     expected = f"{site.environment.name}-{target.name}"
     likely = f"another machine answers at {target.address}, or it was renamed"
     expect(name == expected, expected=f"host name {expected}", found=name, likely=likely)
 
 
-def check_login_is_not_root_and_may_become_it(target: Host, site: Site) -> None:
+def check_login_is_not_root_and_may_become_it(host: Any, site: Site) -> None:
     """The pipeline logs in as an ordinary user that may become root, without a password."""
-    result = site.remote.run(target, "id -un; sudo -n id -un", root=False, check=False, timeout=60)
+    found = answer(host, *questions.LOGIN, program="id").split()  # whom sudo knows to have become root
     user = site.environment.ssh.user
     expected = f"login as {user}, who becomes root by sudo"
     likely = "cloud-init's user data or /etc/sudoers.d was changed"
-    expect(result.stdout.split() == [user, "root"], expected=expected, found=result.stdout.split(), likely=likely)
+    expect(found == [user, "root"], expected=expected, found=", then ".join(found), likely=likely)
 
 
 def check_units_are_enabled_and_active(host: Any, target: Host) -> None:
@@ -88,17 +108,19 @@ def check_units_are_enabled_and_active(host: Any, target: Host) -> None:
 
 
 def check_files_are_as_rendered(host: Any, target: Host, site: Site, release: Release, vhost: str) -> None:
-    """Every file the pipeline writes has the content, mode and owner it renders now. Only digests are compared."""
-    files = _files(target, site, release, vhost)
-    described = answer(host, _DESCRIBE % shlex.join(file.path for file in files))
+    """Every file the pipeline writes has the content, mode and owner it renders now; what differs is shown, masked."""
+    files = expected_files(target, site, release, vhost)
+    described = answer(host, *questions.digests(target, site, release, vhost), program="sha256sum")
     found = {path: rest for path, _, rest in (line.partition(" ") for line in described.splitlines())}
-    told = ((file.path, _how(file, found.get(file.path, ""))) for file in files)
-    wrong = [f"{path} {how}" for path, how in told if how]
+    told = {file: how(file, found.get(file.path, "")) for file in files}
+    wrong = {file: said for file, said in told.items() if said}
+    again = f"inv deploy {site.environment.name} --release {release.id}"
     expect(
         not wrong,
         expected=f"{len(files)} files as rendered for {release.id}",
-        found=", ".join(wrong),
-        likely=f"changed by hand, or templates and environment moved on since: inv deploy {site.environment.name}",
+        found=", ".join(f"{file.path} {said}" for file, said in wrong.items()),
+        likely=f"changed by hand, or templates and environment moved on since: {again}",
+        detail="\n".join(_diffs(host, [file for file, said in wrong.items() if "content" in said], site)),
     )
 
 
@@ -118,29 +140,11 @@ def check_listens_where_expected(host: Any, target: Host, site: Site) -> None:
     expect(not missing, expected="its ports open", found=f"closed: {', '.join(missing)}", likely=likely)
 
 
-# File by file: its path, then mode, owner and digest; a file that is missing has no line.
-_DESCRIBE = """\
-for file in %s; do
-    [ -f "$file" ] && echo "$file $(stat -c '%%a %%U:%%G' "$file") $(sha256sum <"$file" | cut -c 1-64)"
-done
-true"""
+def _diffs(host: Any, files: list[HostFile], site: Site) -> Iterator[str]:
+    """Yield what differs in each of `files`, which takes a question of its own: digests are asked first."""
+    for file in files:
+        yield diff(file, answer(host, "cat -- %s", file.path), secrets_of(site.region))
 
 
-def _files(target: Host, site: Site, release: Release, vhost: str) -> tuple[HostFile, ...]:
-    files = role_files(target, site.environment, site.region, site.templates)
-    if target.role in (Role.ENGINE, Role.API):
-        files += release_files(target, site.environment, site.region, release, vhost, site.templates)
-    return files
-
-
-def _how(file: HostFile, found: str) -> str:
-    """Return how a file differs from what is rendered, "" where it does not."""
-    if not found:
-        return "is missing"
-    mode, owner, digest = found.split()
-    wrong = []
-    if int(mode, 8) != int(file.mode, 8) or owner != file.owner:
-        wrong.append(f"is {mode} {owner} instead of {file.mode} {file.owner}")
-    if digest != file.digest:
-        wrong.append("has another content")
-    return " and ".join(wrong)
+def _percent(text: str) -> int:
+    return int(text.removesuffix("%")) if text[:-1].isdigit() else 0

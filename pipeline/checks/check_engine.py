@@ -1,4 +1,4 @@
-"""What holds for engine hosts alone: Heat itself counts their workers as alive."""
+"""What holds for engine hosts alone: Heat counts their workers as alive, and what they work with lasts."""
 
 from __future__ import annotations
 
@@ -19,3 +19,11 @@ def check_workers_report_to_the_database(target: Host, site: Site, survey: Surve
     many = "an engine was killed, not drained: its rows turn down within two minutes, verify again then"
     likely = few if found < expected else many
     expect(found == expected, expected=f"{expected} live rows", found=found, likely=likely)
+
+
+def check_tokens_outlive_actions(survey: Survey, site: Site) -> None:
+    """A customer's new token is good for as long as an engine may work on what the customer asked for."""
+    longest = site.environment.heat.graceful_shutdown_timeout
+    found = survey.token_seconds()
+    likely = "[token] expiration of Keystone is short: what an action asks for late in its life would be refused"
+    expect(found >= longest, expected=f"tokens good for {longest:.0f} s", found=f"{found:.0f} s", likely=likely)

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
+from pipeline.checks import questions
+from pipeline.checks.drift import service_settings
 from pipeline.checks.expectation import answer, differences, expect
-from pipeline.checks.processes import SETTINGS, current_release, process_of, seconds_of, unit_properties
+from pipeline.checks.journals import errors_in
+from pipeline.checks.processes import current_release, process_of, seconds_of, unit_properties
 from pipeline.checks.survey import Survey
 from pipeline.environment import Role
-from pipeline.hostfiles import CURRENT, UNITS
-from pipeline.installation import release_dir
+from pipeline.hostfiles import CURRENT, UNITS, role_files
 from pipeline.inventory import Host
 from pipeline.release import Release
 from pipeline.site import Site
 
 ROLES = (Role.ENGINE, Role.API)
 
+_ERRORS = 5  # of a log that are shown
+_CERTIFICATE = 14  # days that it must last: time to notice, and to have it renewed
 
-def check_units_have_the_right_settings(host: Any, target: Host) -> None:
-    """systemd runs Heat as user heat, hardened, and ends it by TERM to its parent."""
-    for unit in UNITS[target.role]:
-        found = differences(SETTINGS, unit_properties(host, unit))
-        expected = " ".join(f"{key}={SETTINGS[key]}" for key in SETTINGS if f"{key}=" in found)
+
+def check_units_have_the_right_settings(host: Any, target: Host, site: Site) -> None:
+    """systemd runs Heat as its unit files are rendered now: as user heat, hardened, ended by TERM to its parent."""
+    for file in role_files(target, site.environment, site.region, site.templates):
+        unit, wanted = Path(file.path).stem, service_settings(file)
+        found = differences(wanted, unit_properties(host, unit))
+        expected = " ".join(f"{key}={wanted[key]}" for key in wanted if f"{key}=" in found)
         likely = "a drop-in or an edited unit file: systemctl cat " + unit
         expect(not found, expected=f"{unit} with {expected}", found=found, likely=likely)
 
@@ -68,7 +76,7 @@ def check_every_worker_is_there(host: Any, target: Host, site: Site) -> None:
 
 def check_release_is_whole(host: Any, release: Release) -> None:
     """The manifest on disk is the release's own, package by package."""
-    found = answer(host, "sha256sum -- %s", f"{release_dir(release.id)}/manifest.json")[:12]
+    found = answer(host, *questions.checksum(release))[:12]
     expected = hashlib.sha256(release.to_json().encode()).hexdigest()[:12]
     likely = "the installation was changed by hand: remove it while another release runs, and install it again"
     expect(found == expected, expected=f"manifest sha256 {expected}…", found=found, likely=likely)
@@ -76,7 +84,7 @@ def check_release_is_whole(host: Any, release: Release) -> None:
 
 def check_revision_is_the_releases(host: Any, release: Release) -> None:
     """heat_revision in the configuration in use is the release's id, so that build_info proves it."""
-    found = answer(host, "sed -n 's/^heat_revision *= *//p' %s", f"{CURRENT}/etc/heat.conf").strip()
+    found = answer(host, *questions.REVISION).strip()
     likely = "heat.conf was edited, or `current` names another release"
     expect(found == release.id, expected=f"heat_revision = {release.id}", found=found, likely=likely)
 
@@ -94,9 +102,33 @@ def check_configured_like_its_peers(target: Host, survey: Survey) -> None:
 
 def check_reaches_database_and_broker(host: Any, site: Site) -> None:
     """The host can open connections to the database and to the broker."""
-    for role, port in ((Role.DATABASE, 3306), (Role.MESSAGING, 5672)):
-        peer = site.region.inventory.one(role)
-        # testinfra's own is_reachable gives up after one second, which a busy host may need for the shell alone.
-        reached = host.run("timeout 10 bash -c ': </dev/tcp/%s/%s'", peer.address, str(port)).rc == 0
-        likely = f"{UNITS[role][0]} is down or bound elsewhere, or a security group is in the way"
+    for peer, port in questions.peers(site):
+        reached = host.run(*questions.reach(peer, port)).rc == 0
+        likely = f"{UNITS[peer.role][0]} is down or bound elsewhere, or a security group is in the way"
         expect(reached, expected=f"a way to {peer.name} {peer.address}:{port}", found="none", likely=likely)
+
+
+def check_log_has_no_error_since_the_start(host: Any, target: Host) -> None:
+    """Since they were started, the units logged no error but connections that were lost and are there again."""
+    for unit in UNITS[target.role]:
+        errors = errors_in(answer(host, *questions.journal(unit), program="journalctl").splitlines())
+        expect(
+            not errors,
+            expected=f"no error in the log of {unit} since its start",
+            found=f"{len(errors)}, the last: {errors[-1][:200]}" if errors else "none",
+            likely=f"Heat met what it does not know how to handle: journalctl -u {unit} on {target.name}",
+            detail="\n".join(error[:200] for error in errors[-_ERRORS:]),
+        )
+
+
+def check_certificate_of_keystone_lasts(host: Any, site: Site) -> None:
+    """Where Keystone is asked over TLS, this host trusts its certificate, and that lasts two weeks more."""
+    question = questions.certificate(site)
+    if question is None:
+        return
+    name, port = questions.identity_of(site)
+    ends = datetime.fromtimestamp(float(answer(host, *question, program=f"{name}:{port}")), UTC)
+    left = (ends - site.clock.now()) / timedelta(days=1)
+    likely = "nobody renewed it, or Keystone was not reloaded since"
+    found = f"{left:.0f} days, until {ends:%Y-%m-%d}"
+    expect(left >= _CERTIFICATE, expected=f"{_CERTIFICATE} days left for {name}:{port}", found=found, likely=likely)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.checks.check_api import HEALTH
+from pipeline.checks import questions
 from pipeline.checks.expectation import answer, expect
 from pipeline.checks.survey import Survey
 from pipeline.environment import Role
@@ -22,7 +22,7 @@ _CAUSES = {
 
 def check_configuration_is_valid(host: Any) -> None:
     """HAProxy would start with the configuration on disk."""
-    result = host.run("haproxy -c -f /etc/haproxy/haproxy.cfg")
+    result = host.run(*questions.CONFIGURATION)
     said = "; ".join(line for line in (result.stderr + result.stdout).splitlines() if "ALERT" in line)[:300]
     likely = "haproxy.cfg was edited by hand: inv deploy writes it again"
     expect(result.rc == 0, expected="a valid haproxy.cfg", found=said, likely=likely)
@@ -45,7 +45,7 @@ def check_every_backend_is_up(survey: Survey, site: Site) -> None:
 
 def check_runtime_socket_is_roots(host: Any) -> None:
     """Only root may command HAProxy."""
-    found = answer(host, "stat -c '%a %U' /run/haproxy/admin.sock").strip()
+    found = answer(host, *questions.ADMIN_SOCKET).strip()
     likely = "haproxy is down, or runs with another configuration than the pipeline's"
     expect(found == "600 root", expected="/run/haproxy/admin.sock 600 root", found=found, likely=likely)
 
@@ -54,6 +54,6 @@ def check_both_frontends_answer(host: Any, target: Host, site: Site) -> None:
     """A request to each frontend comes back 200 from an API behind it."""
     heat = site.environment.heat
     for name, port in (("heat-api", heat.api_port), ("heat-api-cfn", heat.cfn_port)):
-        found = host.run(HEALTH, f"http://{target.address}:{port}/healthcheck").stdout
+        found = host.run(*questions.health(target, port)).stdout
         likely = "haproxy is down" if found == "000" else f"no API host behind {name} is up"
         expect(found == "200", expected=f"frontend {name} to answer 200", found=found, likely=likely)

@@ -45,10 +45,17 @@ def check_every_worker_consumes(survey: Survey, site: Site) -> None:
 
 
 def check_no_message_expires(survey: Survey) -> None:
-    """No policy lets messages expire: a stack whose message is lost hangs for good."""
+    """No policy or queue lets messages expire: a stack whose message is lost hangs for good."""
     found = survey.broker().expiring
     likely = "a policy with message-ttl was set on the vhost: rabbitmqctl clear_policy"
-    expect(not found, expected="no policy with message-ttl", found=", ".join(found), likely=likely)
+    expect(not found, expected="no policy or queue with message-ttl", found=", ".join(found), likely=likely)
+
+
+def check_no_policy_drops_messages(survey: Survey) -> None:
+    """No policy limits how many messages a queue holds, or deletes queues: what is dropped is as lost as expired."""
+    found = survey.broker().dropping
+    likely = "a policy with max-length or expires was set on the vhost: rabbitmqctl clear_policy"
+    expect(not found, expected="no policy with max-length or expires", found=", ".join(found), likely=likely)
 
 
 def check_no_alarm(survey: Survey) -> None:

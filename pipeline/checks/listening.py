@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from typing import Any
 
 from pipeline.checks.expectation import answer
+from pipeline.checks.questions import SOCKETS
 from pipeline.environment import Environment, Role
 from pipeline.inventory import Host
 
@@ -32,7 +33,7 @@ class Socket:
 
 def sockets(host: Any) -> tuple[Socket, ...]:
     """Return the sockets that listen on testinfra's `host`."""
-    return parse(answer(host, "ss --no-header --listening --tcp --udp --numeric --processes"))
+    return parse(answer(host, *SOCKETS))
 
 
 def parse(listing: str) -> tuple[Socket, ...]:

@@ -7,59 +7,57 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.checks import questions
 from pipeline.checks.expectation import answer
-from pipeline.hostfiles import CURRENT
 
-__all__ = ["SETTINGS", "Process", "current_release", "process_of", "seconds_of", "unit_properties"]
-
-SETTINGS = {
-    "User": "heat",
-    "Group": "heat",
-    "KillMode": "mixed",
-    "LimitNOFILE": "65536",
-    "NoNewPrivileges": "yes",
-    "PrivateDevices": "yes",
-    "PrivateTmp": "yes",
-    "ProtectHome": "yes",
-    "ProtectSystem": "strict",
-    "RestrictSUIDSGID": "yes",
-    "WorkingDirectory": CURRENT,
-}
-"""How systemd runs a unit of Heat, in its own words. Not root, hardened, and TERM to the parent only."""
+__all__ = ["Process", "current_release", "process_of", "seconds_of", "unit_properties"]
 
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1, "min": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A unit's main process: the release whose directory it runs in, its user, and how many children it has."""
+    """A unit's main process: the release whose directory it runs in, its user, and how many children it has.
+
+    `files` are (open files, how many there may be) of it and of each child; without a limit that is infinite.
+    """
 
     release: str
     user: str
     children: int
+    files: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def fullest(self) -> tuple[int, float]:
+        """(open files, how many there may be) of the process that is nearest to its limit."""
+        return max(self.files, key=lambda one: one[0] / one[1], default=(0, float("inf")))
 
 
 def unit_properties(host: Any, unit: str) -> Mapping[str, str]:
     """Return what systemd on `host` says of `unit`; one that does not exist is inactive."""
-    lines = answer(host, "systemctl show -- %s", f"{unit}.service").splitlines()
+    lines = answer(host, *questions.unit(unit)).splitlines()
     return {key: value for key, _, value in (line.partition("=") for line in lines)}
 
 
 def current_release(host: Any) -> str:
     """Return the id of the release that the link `current` names, "" where there is no link."""
-    name: str = host.run('basename -- "$(readlink %s)"', CURRENT).stdout.strip()
+    name: str = host.run(*questions.CURRENT_LINK).stdout.strip()
     return name
 
 
 def process_of(host: Any, unit: str) -> Process | None:
     """Return the main process of `unit`, None where it does not run."""
-    pid = unit_properties(host, unit)["MainPID"]
-    if pid == "0":
+    lines = host.run(*questions.process(unit)).stdout.splitlines()
+    if len(lines) < 3:
         return None
-    answer = host.run(
-        'basename -- "$(readlink /proc/%s/cwd)"; stat -c %%U /proc/%s; pgrep -c -P %s', pid, pid, pid
-    ).stdout.split()
-    return Process(answer[0], answer[1], int(answer[2])) if len(answer) == 3 else None
+    release, user, children, *files = lines
+    pairs = (line.split() for line in files)
+    counts = tuple((int(open_), _limit(limit)) for open_, limit in (pair for pair in pairs if len(pair) == 2))
+    return Process(release, user, int(children), counts)
+
+
+def _limit(text: str) -> float:
+    return float(text) if text.isdigit() and int(text) else float("inf")
 
 
 def seconds_of(span: str) -> float:

@@ -14,7 +14,8 @@ Outcome = Literal["passed", "failed", "error"]
 class CheckResult:
     """One check of one host. An "error" is a check that could not be made, for example of a host that is gone.
 
-    `seconds` is its own time; `message` tells what was expected, what was found and the likely cause ("" if it passed).
+    `seconds` is its own time; `message` tells all that is wrong ("" if it passed). A check that failed tells it in
+    parts too: what was `expected`, what was `found`, the `likely` cause, and lines of `detail`, as a diff.
     """
 
     name: str
@@ -24,6 +25,10 @@ class CheckResult:
     outcome: Outcome
     seconds: float
     message: str = ""
+    expected: str = ""
+    found: str = ""
+    likely: str = ""
+    detail: str = ""
 
     @property
     def classname(self) -> str:
@@ -31,5 +36,6 @@ class CheckResult:
         return f"{self.environment}.{self.role}.{self.host}"
 
     def __str__(self) -> str:
-        said = ": " + self.message.replace("\n", "; ") if self.message else ""
+        told = self.message.removesuffix(f"\n{self.detail}") if self.detail else self.message
+        said = ": " + told.replace("\n", "; ") if told else ""
         return f"{self.host}: {self.name} {self.outcome}{said}"

@@ -10,9 +10,18 @@ from pipeline.edges.ssh import Remote
 from pipeline.errors import CommandFailed, PipelineError, Unanswered
 from pipeline.inventory import Host
 
-__all__ = ["LoadBalancer", "Server"]
+__all__ = ["ASK_SERVERS", "LoadBalancer", "Server", "servers_in"]
 
 _SOCKET = "/run/haproxy/admin.sock"
+_SERVERS = "show stat -1 4 -1"
+
+
+def _asking(command: str) -> str:
+    return f"echo '{command}' | socat -t 5 - UNIX-CONNECT:{_SOCKET}"
+
+
+ASK_SERVERS = f"set -eu; {_asking(_SERVERS)}"
+"""What to run on the load balancer's host for its servers, as `servers_in` reads them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +34,12 @@ class Server:
     sessions: int
 
 
+def servers_in(answer: str) -> tuple[Server, ...]:
+    """Return the servers of every backend in HAProxy's CSV."""
+    rows = csv.DictReader(answer.lstrip("# ").splitlines())
+    return tuple(Server(row["pxname"], row["svname"], row["status"], int(row["scur"])) for row in rows)
+
+
 class LoadBalancer:
     """The load balancer on `host`. Whatever is asked of it raises Unanswered where it is away."""
 
@@ -35,8 +50,7 @@ class LoadBalancer:
 
     def servers(self) -> tuple[Server, ...]:
         """Return the servers of every backend."""
-        rows = csv.DictReader(self._ask("show stat -1 4 -1").lstrip("# ").splitlines())
-        return tuple(Server(row["pxname"], row["svname"], row["status"], int(row["scur"])) for row in rows)
+        return servers_in(self._ask(_SERVERS))
 
     def drain(self, server: str, *, timeout: float) -> None:
         """Send `server` no new request in any backend, and return when those it has are answered.
@@ -80,7 +94,7 @@ class LoadBalancer:
         self._ask(*(f"set server {one.backend}/{server} state {state}" for one in self._of(server)))
 
     def _ask(self, *commands: str) -> str:
-        lines = "\n".join(f"echo '{command}' | socat -t 5 - UNIX-CONNECT:{_SOCKET}" for command in commands)
+        lines = "\n".join(map(_asking, commands))
         try:
             return self._remote.run(self._host, f"set -eu\n{lines}", timeout=30).stdout
         except CommandFailed as error:

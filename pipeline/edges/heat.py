@@ -187,6 +187,12 @@ class Heat:
         with _translated("asking Keystone for a token"):
             return str(self.session.get_token()), str(self.session.get_project_id())
 
+    def token_seconds(self) -> float:
+        """Return for how many seconds Keystone makes a token of the session's user good. Raises HeatRefused."""
+        with _translated("asking Keystone for a token"):
+            access = self.session.auth.get_access(self.session)
+            return float((access.expires - access.issued).total_seconds())
+
     def endpoint(self, service_type: str = "orchestration") -> str:
         """Return the public URL that the catalog gives for `service_type` in this region. Raises HeatRefused."""
         with _translated(f"reading the catalog for {service_type}"):

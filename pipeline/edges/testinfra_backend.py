@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from testinfra.backend.base import BaseBackend, CommandResult
 from testinfra.host import Host as TestinfraHost
 
+from pipeline.edges import batch
 from pipeline.edges.ssh import Remote, Result
 from pipeline.errors import HostKeyRefused, HostUnreachable
 from pipeline.inventory import Host
 
-__all__ = ["GivesUp", "RemoteBackend", "connected"]
+__all__ = ["GivesUp", "Question", "RemoteBackend", "connected"]
 
 _TIMEOUT = 60
+_WHOLE = batch.LIMIT + 75  # a batch ends by itself long before
+
+Question = tuple[str, ...]
+"""A command as testinfra's `host.run` takes it: its text, and the arguments that are quoted into it."""
 
 
 class RemoteBackend(BaseBackend):  # type: ignore[misc]  # testinfra ships no types that mypy follows
@@ -36,16 +42,39 @@ class RemoteBackend(BaseBackend):  # type: ignore[misc]  # testinfra ships no ty
             self._seen[script] = self.result(result.status, script.encode(), result.stdout, result.stderr)
         return self._seen[script]
 
+    def ask(self, questions: Sequence[Question]) -> tuple[float, float]:
+        """Ask all `questions` in one round trip; `run` then has their answers. Return the host's clock around them.
+
+        The two times are seconds since 1970: when the host began, and when it had ended. Raises HostUnreachable, and
+        CommandFailed where the host cannot run the script that asks.
+        """
+        scripts = [self.get_command(*question) for question in questions]
+        told = self._remote.run(self._target, batch.script(scripts), timeout=_WHOLE).stdout
+        answers = batch.answers(told, len(scripts))
+        for script, result in zip(scripts, answers.results, strict=True):
+            self._seen[script] = self.result(result.status, script.encode(), result.stdout, result.stderr)
+        return answers.began, answers.ended
+
 
 class GivesUp:
-    """A Remote that asks a host no more once it could not be reached: its next answers are the same error, at once."""
+    """A Remote that asks a host no more once it could not be reached: its next answers are the same error, at once.
+
+    After `end` no host is asked any more: what still runs in a thread of an interrupted run comes to its end.
+    """
 
     def __init__(self, remote: Remote) -> None:
         self._remote = remote
         self._lost: dict[str, HostUnreachable | HostKeyRefused] = {}
+        self._ended = False
+
+    def end(self) -> None:
+        """Ask nobody any more."""
+        self._ended = True
 
     def run(self, host: Host, script: str, *, timeout: float = 300, check: bool = True, root: bool = True) -> Result:
         """Run `script` on `host`; see Remote.run."""
+        if self._ended:
+            raise HostUnreachable(f"{host.name}: the run has ended")
         if lost := self._lost.get(host.name):
             raise type(lost)(lost.message, hint=lost.hint)  # a new one: an old one's traceback would grow each time
         try:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,12 @@ from pipeline.checks.result import CheckResult
 from pipeline.edges.clock import SystemClock
 from pipeline.edges.ssh import Result
 from pipeline.environment import Role
-from pipeline.errors import CommandFailed, HostUnreachable, PipelineError
+from pipeline.errors import CommandFailed, ConfigurationInvalid, HostUnreachable, PipelineError
 from pipeline.inventory import Host, Inventory
 from pipeline.region import Identity, Region
 from pipeline.release import HeatVersion, Release
 from pipeline.site import Site
-from pipeline.verify import VerifyReport, verify
+from pipeline.verify import Selection, VerifyReport, verify
 
 ROOT = Path(__file__).parents[2]
 RELEASE = Release(HeatVersion(26, 0, 2), "1.36", "1.9", "97b2a986f922", "3.11", ())
@@ -71,6 +73,9 @@ class Session:
 class Customer:
     session = Session()
 
+    def token_seconds(self) -> float:
+        return 3600.0
+
 
 def _site(remote: Any, roles: tuple[Role, ...] = tuple(Role)) -> Site:
     hosts = tuple(Host(f"{role.value}-0", role, f"127.1.1.{index}", ()) for index, role in enumerate(roles, 1))
@@ -103,6 +108,10 @@ def _outcomes(report: VerifyReport, name: str) -> dict[str, str]:
     return {result.host: result.outcome for result in report.results if result.name == name}
 
 
+def _names(report: VerifyReport) -> str:
+    return ", ".join(result.name for result in report.failures)
+
+
 def test_every_host_gets_the_common_checks_and_those_of_its_role(report: VerifyReport) -> None:
     assert set(_outcomes(report, "clock_is_right")) == {f"{role.value}-0" for role in Role}
     assert set(_outcomes(report, "units_run_the_release")) == {"engine-0", "api-0"}
@@ -120,10 +129,9 @@ def test_a_machine_without_services_passes_what_it_can_and_fails_the_rest(report
 def test_what_fails_tells_what_was_expected_what_was_found_and_why(report: VerifyReport) -> None:
     for result in report.failures:
         if result.outcome == "failed":
-            first, second = result.message.splitlines()
-            assert first.startswith("expected ")
-            assert "; found " in first
-            assert second.startswith("likely: ")
+            first, second, *_ = result.message.splitlines()
+            assert first == f"expected {result.expected}; found {result.found}"
+            assert second == f"likely: {result.likely}"
 
 
 def test_no_secret_is_in_a_report(report: VerifyReport) -> None:
@@ -140,7 +148,9 @@ def test_junit_names_environment_role_and_host(report: VerifyReport) -> None:
 def test_json_counts_and_lists_every_check(report: VerifyReport) -> None:
     found = report.to_json()
     assert (found["passed"], found["failed"]) == (report.passed, report.failed)
-    assert found["checks"][0].keys() == {"name", "host", "role", "environment", "outcome", "seconds", "message"}
+    assert found["checks"][0].keys() == {
+        "name", "host", "role", "environment", "outcome", "seconds", "message", "expected", "found", "likely", "detail",
+    }  # fmt: skip
 
 
 def test_the_outer_session_keeps_its_environment_and_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -158,8 +168,7 @@ def test_nothing_is_printed_but_what_is_reported(capfd: pytest.CaptureFixture[st
     said: list[str] = []
     report = verify(_site(ThisMachine(), (Role.DATABASE,)), RELEASE, "heat-1", report=said.append)
     assert capfd.readouterr() == ("", "")
-    assert said[-1] == f"database-0: {report.passed} checks passed"
-    assert len(said) == report.failed + 1
+    assert said == [f"database-0: {report.passed} checks passed, {report.failed} did not: {_names(report)}"]
 
 
 def test_a_host_that_is_gone_is_asked_once_and_its_checks_are_errors() -> None:
@@ -171,6 +180,92 @@ def test_a_host_that_is_gone_is_asked_once_and_its_checks_are_errors() -> None:
     assert all(remote.asked.count(name) <= 3 for name in remote.asked)  # at once, before the first answer
 
 
+def test_a_host_is_asked_once_for_everything_and_an_api_for_its_answers_too() -> None:
+    remote = ThisMachine()
+    verify(_site(remote), RELEASE, "heat-1", report=lambda _: None)
+    asked = {role.value: remote.asked.count(f"{role.value}-0") for role in Role}
+    assert asked == {"database": 1, "messaging": 1, "api": 2, "engine": 1, "loadbalancer": 1}
+
+
+def test_hosts_are_checked_side_by_side_and_told_in_their_order() -> None:
+    class Together(ThisMachine):
+        """Every host answers when all were asked."""
+
+        meeting = threading.Barrier(len(Role), timeout=30)
+
+        def run(self, host: Host, script: str, **options: Any) -> Result:
+            if "ask 0" in script:
+                self.meeting.wait()
+            return super().run(host, script, **options)
+
+    said: list[str] = []
+    report = verify(_site(Together()), RELEASE, "heat-1", report=said.append)
+    names = [f"{role.value}-0" for role in Role]
+    assert [line.partition(":")[0] for line in said] == names
+    assert list(dict.fromkeys(result.host for result in report.results)) == names
+
+
+def test_only_the_hosts_of_a_role_are_checked() -> None:
+    report = _selected(role="api,engine")
+    assert {result.host for result in report.results} == {"api-0", "engine-0"}
+
+
+def test_only_hosts_that_are_named_are_checked_and_others_are_asked_what_the_checks_need() -> None:
+    remote = ThisMachine()
+    report = verify(_site(remote), RELEASE, "heat-1", report=lambda _: None, selection=Selection.of(limit="database-0"))
+    assert {result.host for result in report.results} == {"database-0"}
+    assert "units_are_enabled_and_active" in {result.name for result in report.results}
+    assert remote.asked.count("loadbalancer-0") == 1  # for its time
+
+
+def test_only_checks_that_the_expression_fits_are_made() -> None:
+    report = _selected(expression="clock and not api")
+    assert {result.name for result in report.results} == {"clock_is_right"}
+    assert "api-0" not in {result.host for result in report.results}
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ({"expression": "no_such_check"}, "no check of these hosts fits -k 'no_such_check'"),
+        ({"expression": "clock and and"}, "-k 'clock and and' cannot be read: at column 11: expected "),
+        ({"limit": "engine-7"}, "has no host 'engine-7' (there are: database-0, "),
+        ({"limit": "engine-0", "role": "api"}, "none of engine-0 is a host of role api"),
+        ({"role": "queen"}, "there is no role 'queen' (there are: database, "),
+    ],
+)
+def test_a_selection_that_fits_nothing_is_refused(typed: dict[str, str], said: str) -> None:
+    with pytest.raises(ConfigurationInvalid) as caught:
+        _selected(**typed)
+    assert said in caught.value.message
+    assert "\n" not in caught.value.message
+
+
+def _selected(**typed: str) -> VerifyReport:
+    return verify(_site(ThisMachine()), RELEASE, "heat-1", report=lambda _: None, selection=Selection.of(**typed))
+
+
+def test_an_interrupt_does_not_wait_for_hosts_that_hang() -> None:
+    class Hanging(ThisMachine):
+        """A host that does not answer while a person has had enough."""
+
+        over = threading.Event()
+
+        def run(self, host: Host, script: str, **options: Any) -> Result:
+            if host.role is Role.DATABASE:
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                assert self.over.wait(30)
+            return super().run(host, script, **options)
+
+    remote = Hanging()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            verify(_site(remote), RELEASE, "heat-1", report=lambda _: None)
+        assert not remote.over.is_set()
+    finally:
+        remote.over.set()
+
+
 def test_an_interrupt_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(self: survey.Survey) -> None:
         raise KeyboardInterrupt
@@ -180,13 +275,15 @@ def test_an_interrupt_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
         verify(_site(ThisMachine()), RELEASE, "heat-1", report=lambda _: None)
 
 
-def test_a_signals_exit_ends_the_run_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signals_exit_ends_the_run_too(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def stopped(self: survey.Survey) -> None:
+        print("terminated", file=sys.stderr)
         raise SystemExit(143)
 
     monkeypatch.setattr(survey.Survey, "clock_offsets", stopped)
     with pytest.raises(SystemExit):
         verify(_site(ThisMachine()), RELEASE, "heat-1", report=lambda _: None)
+    assert set(capsys.readouterr().err.splitlines()) == {"terminated"}
 
 
 def test_a_region_without_hosts_is_no_success() -> None:
@@ -199,6 +296,16 @@ def test_checks_that_cannot_be_loaded_are_an_error_of_ours(monkeypatch: pytest.M
     (tmp_path / "check_broken.py").write_text("import no_such_module\n")
     monkeypatch.setattr("pipeline.verify._HOME", tmp_path)
     with pytest.raises(PipelineError, match="no_such_module"):
+        verify(_site(ThisMachine()), RELEASE, "heat-1", report=lambda _: None)
+
+
+def test_a_check_that_asks_for_what_nobody_offers_is_an_error_of_ours(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\npython_files = check_*.py\npython_functions = check_*\n")
+    (tmp_path / "check_odd.py").write_text(f"ROLES = {[role.value for role in Role]}\ndef check_odd(tmp_path): pass\n")
+    monkeypatch.setattr("pipeline.verify._HOME", tmp_path)
+    with pytest.raises(PipelineError, match="check_odd asks for tmp_path"):
         verify(_site(ThisMachine()), RELEASE, "heat-1", report=lambda _: None)
 
 

@@ -9,8 +9,8 @@ import pytest
 from builders import R25, R26
 
 from pipeline.checks import check_database, check_heat, check_loadbalancer, check_messaging
+from pipeline.checks.brokerfacts import BrokerFacts
 from pipeline.checks.expectation import Unexpected
-from pipeline.checks.survey import BrokerFacts
 from pipeline.edges.balancer import Server
 from pipeline.edges.broker import Queue
 from pipeline.environment import Role
@@ -32,12 +32,10 @@ class Answers:
         return self._result
 
 
-def _site(**members: Any) -> Any:
+def _site() -> Any:
     inventory = SimpleNamespace(of=lambda role: APIS if role is Role.API else ENGINES)
     heat = SimpleNamespace(engine_workers=2)
-    return SimpleNamespace(
-        region=SimpleNamespace(inventory=inventory), environment=SimpleNamespace(heat=heat), **members
-    )
+    return SimpleNamespace(region=SimpleNamespace(inventory=inventory), environment=SimpleNamespace(heat=heat))
 
 
 def _broker(**facts: Any) -> Any:
@@ -49,6 +47,7 @@ def _broker(**facts: Any) -> Any:
         "permissions": (every,),
         "queues": queues,
         "expiring": (),
+        "dropping": (),
         "alarm": "",
     }
     return SimpleNamespace(broker=lambda: BrokerFacts(**{**well, **facts}))
@@ -62,8 +61,7 @@ def _servers(*statuses: str) -> Any:
 
 def _schema(found: str, *on_disk: Release) -> None:
     survey: Any = SimpleNamespace(releases=lambda: on_disk)
-    here = _site(database=SimpleNamespace(alembic_head=lambda: found))
-    check_database.check_schema_is_the_releases(here, R25, survey)
+    check_database.check_schema_is_the_releases(Answers(f"{found}\n"), R25, survey)
 
 
 def test_a_schema_of_another_release_is_named() -> None:
@@ -102,6 +100,7 @@ def test_a_broker_in_order_passes() -> None:
     check_messaging.check_no_user_but_heat(survey)
     check_messaging.check_every_worker_consumes(survey, _site())
     check_messaging.check_no_message_expires(survey)
+    check_messaging.check_no_policy_drops_messages(survey)
     check_messaging.check_no_alarm(survey)
 
 
