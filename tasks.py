@@ -12,13 +12,14 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from invoke.collection import Collection
 from invoke.context import Context
 from invoke.tasks import task
 
 if TYPE_CHECKING:
+    from pipeline.verify import Selection
     from pipeline.workflow import Pipeline
     from pipeline.workspace import Workspace
 
@@ -369,16 +370,39 @@ def lock_break(_: Context, environment: str) -> None:
     print(f"{environment}: {f'the hold of {holder.owner} is broken' if holder else 'nothing held it'}")
 
 
-@command("environment", help={"junit": "file for JUnit XML", "json": "file for JSON"})
-def verify(_: Context, environment: str, junit: str = "", json: str = "") -> None:
-    """Check every host against what it should be."""
-    from pipeline import show
+@command(
+    "environment",
+    help={
+        "role": "only hosts of these roles, as api,engine",
+        "limit": "only hosts of these names, as engine-0,api-1",
+        "k": "only checks that fit, as 'clock or disk': words of a check's name, role or host",
+        "watch": "again every few seconds, until Ctrl-C",
+        "junit": "file for JUnit XML",
+        "json": "file for JSON",
+    },
+)
+def verify(
+    _: Context,
+    environment: str,
+    role: str = "",
+    limit: str = "",
+    k: str = "",
+    watch: bool = False,
+    junit: str = "",
+    json: str = "",
+) -> None:
+    """Check every host against what it should be. Only a check of everything is evidence for a promotion."""
+    from pipeline import checklist, show
     from pipeline.errors import VerificationFailed
+    from pipeline.verify import Selection
 
     it = pipeline()
-    report = it.verify(environment)
+    selection = Selection.of(role, limit, k)
+    if watch:
+        watch_checks(it, environment, selection, junit=junit, json=json)
+    report = it.verify(environment, selection)
     show.save(report, junit=junit, json_file=json)
-    show.checks(report, it.progress.console)
+    checklist.checks(report, it.progress.console)
     if not report.ok:
         raise VerificationFailed(
             f"{report.failed} checks failed in {environment}", hint=f"inv local.ssh HOST --environment {environment}"
@@ -471,6 +495,18 @@ def test(context: Context, unit: bool = False, faults: bool = False) -> None:
         if result is None or result.failed:
             print(f"error: {step.split()[0]} found something", file=sys.stderr)
             sys.exit(1)
+
+
+def watch_checks(it: Pipeline, environment: str, selection: Selection, *, junit: str, json: str) -> NoReturn:
+    """Show how an environment's hosts are, again and again; an interrupt ends it."""
+    from pipeline import checklist, show
+    from pipeline.verify import VerifyReport
+
+    for found in it.watch(environment, selection):
+        if isinstance(found, VerifyReport):
+            show.save(found, junit=junit, json_file=json)
+        checklist.watched(found, it.clock, it.progress.console)
+    raise AssertionError("a watch has no end of its own")
 
 
 def take_down(it: Pipeline) -> None:

@@ -21,10 +21,8 @@ from pipeline.localcloud import CloudStatus
 from pipeline.smoke import SmokeReport
 from pipeline.status import HostStatus
 from pipeline.traffic import TrafficReport
-from pipeline.verify import VerifyReport
 
 __all__ = [
-    "checks",
     "cloud",
     "history",
     "hosts",
@@ -111,20 +109,6 @@ def _seen(report: TrafficReport) -> list[tuple[str, str]]:
         ("longest time without an answer", f"{requests.longest_gap_s:.2f} s"),
         *([(_HELD, f"{waits.held} / {waits.longest_open_s:.1f} s")] if waits.held else []),
     ]
-
-
-def checks(report: VerifyReport, console: Console) -> None:
-    """Print checks: a line for each host that passed, and every failed check with its cause."""
-    by_host: dict[str, list[str]] = {}
-    for result in report.results:
-        by_host.setdefault(result.host, []).append(result.outcome)
-    rows = [
-        (host, f"{found.count('passed')}", f"{len(found) - found.count('passed')}") for host, found in by_host.items()
-    ]
-    table("Checks", ("host", "passed", "failed"), rows, console)
-    for result in report.results:
-        if result.outcome != "passed":
-            console.print(f"✗ {result.host} {result.name}: {result.message}", style="red", markup=False)
 
 
 def rungs(report: SmokeReport, console: Console) -> None:

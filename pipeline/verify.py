@@ -20,9 +20,11 @@ from pipeline.errors import ConfigurationInvalid, PipelineError
 from pipeline.release import Release
 from pipeline.site import Site
 
-__all__ = ["CheckResult", "Selection", "VerifyReport", "verify"]
+__all__ = ["EVERYTHING", "CheckResult", "Selection", "VerifyReport", "verify"]
 
 EVERYTHING = Selection()
+"""Every check of every host."""
+
 
 _HOME = Path(checks.__file__).parent
 _TOLD = 3  # checks that an error names

@@ -19,7 +19,7 @@ from pipeline.deploy import Change as StackChange
 from pipeline.deploy import Launcher, launch_all
 from pipeline.edges.clock import Clock
 from pipeline.edges.heat import Event, Heat, HeatRefused, connect
-from pipeline.edges.hosts import observe
+from pipeline.edges.hosts import observe, visible
 from pipeline.edges.lock import Holder, Lease, Locks, ToozLocks
 from pipeline.edges.runs import Request, Run, Runs
 from pipeline.edges.ssh import generate_key
@@ -43,11 +43,12 @@ from pipeline.smoke import RungResult, SmokeReport, climb
 from pipeline.spans import overhead
 from pipeline.status import HostStatus, region_status
 from pipeline.traffic import Traffic, TrafficReport, dismiss
-from pipeline.verify import VerifyReport, verify
+from pipeline.verify import EVERYTHING, Selection, VerifyReport, verify
 from pipeline.workspace import Workspace
 
 __all__ = ["Changing", "Pipeline"]
 
+_WATCHED = 5.0  # seconds between two looks of a watch
 _CANARY = "canary"  # how the names of the stacks of a rollout's own customers start
 
 
@@ -283,21 +284,45 @@ class Pipeline:
             if left:
                 self.progress.say(f"{len(left)} stacks that an earlier run's canary left are being deleted")
 
-    def verify(self, name: str) -> VerifyReport:
-        """Check every host of a region against what it should be; the report says what failed."""
+    def verify(self, name: str, selection: Selection = EVERYTHING) -> VerifyReport:
+        """Check the hosts of a region against what they should be; the report says what failed.
+
+        Only a look at everything is evidence and leaves a record. Raises ConfigurationInvalid where `selection` fits
+        nothing.
+        """
         with self.site(name) as site:
-            release, vhost = self._running(site)
+            release, vhost = _on(site, visible(site.region.inventory, site.remote))
+            if not selection.everything:
+                with self.progress.stage("verify"):
+                    return verify(site, release, vhost, report=self.progress.say, selection=selection)
             with self._recorded("verify", name, release) as outcome, self.progress.stage("verify"):
                 report = verify(site, release, vhost, report=self.progress.say)
                 outcome.counts.update(checks_passed=report.passed, checks_failed=report.failed)
                 outcome.passed, outcome.detail = report.ok, report.told
         return report
 
+    def watch(self, name: str, selection: Selection = EVERYTHING) -> Iterator[VerifyReport | PipelineError]:
+        """Check again and again, a few seconds apart, over connections that stay; leaves no record.
+
+        Yields each report, or why there was none this time, as in the middle of an upgrade; ends only with its reader.
+        Raises ConfigurationInvalid where `selection` fits nothing.
+        """
+        with self.site(name) as site:
+            while True:
+                try:
+                    release, vhost = _on(site, visible(site.region.inventory, site.remote))
+                    yield verify(site, release, vhost, report=lambda _: None, selection=selection)
+                except ConfigurationInvalid:
+                    raise
+                except PipelineError as error:
+                    yield error
+                self.clock.sleep(_WATCHED)
+
     def smoke(self, name: str) -> SmokeReport:
         """Use a region as a customer would, rung by rung; the report says which rungs failed, and the likely cause."""
         target = self.environment(name)
         with self.site(name) as site:
-            release, _ = self._running(site)
+            release, _ = _on(site, observe(site.region.inventory, site.remote))
             with self._recorded("smoke", name, release) as outcome, self.progress.stage("smoke"):
                 report = climb(
                     site.customer,
@@ -374,11 +399,6 @@ class Pipeline:
     def _tell_rung(self, rung: RungResult) -> None:
         self.progress.say(f"{rung.outcome}: {rung.name}: {rung.detail}")
 
-    def _running(self, site: Site) -> tuple[Release, str]:
-        fleet = observe(site.region.inventory, site.remote)
-        release = manifest(site, fleet, running_release(fleet, ""))
-        return release, next(iter(fleet.vhosts(Role.ENGINE)), vhost_of(release))
-
     @contextmanager
     def _changing(self, operation: Operation, name: str, lock_wait: float) -> Iterator[Changing]:
         """Hold the environment's lock, and keep what is said and done in a directory of the run's own."""
@@ -399,6 +419,12 @@ class Pipeline:
 
     def _recorded(self, operation: Operation, name: str, release: Release) -> AbstractContextManager[Outcome]:
         return recorded(self.store, self.clock, operation, name, release)
+
+
+def _on(site: Site, fleet: Fleet) -> tuple[Release, str]:
+    """Return the release that a fleet runs, and the vhost its engines talk on."""
+    release = manifest(site, fleet, running_release(fleet, ""))
+    return release, next(iter(fleet.vhosts(Role.ENGINE)), vhost_of(release))
 
 
 def _refuse_other_release(name: str, running: frozenset[str], release: Release) -> None:

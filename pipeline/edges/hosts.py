@@ -10,7 +10,7 @@ from pipeline.fleet import Fleet, HostState, read_state, state_script
 from pipeline.hostfiles import UNITS
 from pipeline.inventory import Host, Inventory
 
-__all__ = ["observe"]
+__all__ = ["observe", "visible"]
 
 
 def observe(inventory: Inventory, remote: Remote) -> Fleet:
@@ -20,6 +20,27 @@ def observe(inventory: Inventory, remote: Remote) -> Fleet:
     """
     hosts = inventory.of(Role.API, Role.ENGINE)
     return Fleet(on_each(hosts, lambda host: _state(host, remote)))
+
+
+def visible(inventory: Inventory, remote: Remote) -> Fleet:
+    """Return the fleet as far as its hosts answer: what is checked one by one may be gone.
+
+    Raises PreflightUnreachable where none answers.
+    """
+    hosts = inventory.of(Role.API, Role.ENGINE)
+    seen = on_each(hosts, lambda host: _seen(host, remote))
+    states = tuple(one for one in seen if isinstance(one, HostState))
+    gone = [one for one in seen if isinstance(one, PreflightUnreachable)]
+    if gone and not states:
+        raise gone[0]
+    return Fleet(states)
+
+
+def _seen(host: Host, remote: Remote) -> HostState | PreflightUnreachable:
+    try:
+        return _state(host, remote)
+    except PreflightUnreachable as error:
+        return error
 
 
 def _state(host: Host, remote: Remote) -> HostState:

@@ -13,7 +13,6 @@ from builders import R25, R26
 from rich.console import Console
 
 from pipeline import show
-from pipeline.checks.result import CheckResult
 from pipeline.edges.clock import FakeClock
 from pipeline.edges.lock import Holder
 from pipeline.edges.runs import Runs
@@ -24,7 +23,6 @@ from pipeline.localcloud import CloudStatus, HostStatus, ServiceStatus
 from pipeline.smoke import RungResult, SmokeReport
 from pipeline.status import HostStatus as RegionHost
 from pipeline.traffic import RequestCounts, StackCounts, TrafficReport
-from pipeline.verify import VerifyReport
 
 HOSTILE = "[/] [red]no[/red] [link=x]"
 SMOKE = SmokeReport(
@@ -34,16 +32,6 @@ SMOKE = SmokeReport(
         RungResult("signal", "failed", 2.0, f"no signal {HOSTILE}", f"heat-api-cfn is down {HOSTILE}"),
         RungResult("nested", "skipped", 0.0, "needs signal"),
     ),
-)
-VERIFY = VerifyReport(
-    "local",
-    R26.id,
-    (
-        CheckResult("clock_is_right", "api-0", "api", "local", "passed", 0.1),
-        CheckResult("ports_listen", "api-0", "api", "local", "failed", 0.1, f"expected 8004 {HOSTILE}"),
-        CheckResult("clock_is_right", "engine-0", "engine", "local", "error", 0.1, "engine-0 is gone"),
-    ),
-    1.5,
 )
 TRAFFIC = TrafficReport(StackCounts(45, 1, 2), RequestCounts(900, 3, 0.256), (f"stack a: {HOSTILE}",), ())
 
@@ -63,14 +51,6 @@ def _row(console: Console, word: str) -> list[str]:
     lines = [line for line in _printed(console).splitlines() if line.startswith("│")]
     rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
     return next(row for row in rows if row[0] == word)
-
-
-def test_checks_are_counted_by_host_and_each_failed_one_is_named(console: Console) -> None:
-    show.checks(VERIFY, console)
-    assert _row(console, "api-0") == ["api-0", "1", "1"]
-    assert _row(console, "engine-0") == ["engine-0", "0", "1"]
-    assert f"✗ api-0 ports_listen: expected 8004 {HOSTILE}" in _printed(console)
-    assert "✗ engine-0 clock_is_right: engine-0 is gone" in _printed(console)
 
 
 def test_every_rung_is_a_line_and_a_failed_one_has_its_cause(console: Console) -> None:
@@ -189,15 +169,15 @@ def test_changes_in_a_row_are_shown_with_what_customers_saw_of_each(console: Con
 
 
 def test_a_report_is_saved_where_a_file_is_named_and_nowhere_else(tmp_path: Path) -> None:
-    show.save(VERIFY, junit=str(tmp_path / "out" / "verify.xml"), json_file=str(tmp_path / "verify.json"))
+    show.save(SMOKE, junit=str(tmp_path / "out" / "smoke.xml"), json_file=str(tmp_path / "smoke.json"))
     show.save(SMOKE)
-    assert ET.parse(tmp_path / "out" / "verify.xml").getroot().tag == "testsuites"  # noqa: S314 (written above)
-    assert json.loads((tmp_path / "verify.json").read_text())["failed"] == 2
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "verify.json"]
+    assert ET.parse(tmp_path / "out" / "smoke.xml").getroot().tag == "testsuites"  # noqa: S314 (written above)
+    assert json.loads((tmp_path / "smoke.json").read_text())["failed"] == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "smoke.json"]
 
 
 def test_a_file_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(PipelineError, match=r"file/verify\.xml: cannot be written: ") as caught:
-        show.save(VERIFY, junit=str(tmp_path / "file" / "verify.xml"))
+    with pytest.raises(PipelineError, match=r"file/smoke\.xml: cannot be written: ") as caught:
+        show.save(SMOKE, junit=str(tmp_path / "file" / "smoke.xml"))
     assert caught.value.hint

@@ -26,7 +26,7 @@ from pipeline import deploy
 from pipeline.edges.index import Index
 from pipeline.edges.lock import Holder
 from pipeline.edges.store import who
-from pipeline.errors import ConfigurationInvalid
+from pipeline.errors import ConfigurationInvalid, PipelineError
 
 HEAVY = ("paramiko", "heatclient", "openstack", "keystoneauth1", "pytest", "rich", "pydantic", "jinja2", "testinfra")
 PROOF_OPTIONS = {"from", "to", "report", "down"}
@@ -280,6 +280,26 @@ def test_a_cloud_that_does_not_answer_is_told(inv: Type, tmp_path: Path) -> None
     assert typed.status != 0
     assert "http://127.0.0.1:9" in typed.error
     assert "inv local.status" in typed.next
+
+
+# --- verify
+
+
+def test_a_role_that_there_is_not_is_told_before_anything_is_asked(inv: Type) -> None:
+    typed = inv("verify local --role queen")
+    assert typed.status == 3
+    assert typed.error == ("there is no role 'queen' (there are: database, messaging, api, engine, loadbalancer)")
+
+
+def test_an_interrupt_ends_a_watch(inv: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+    def watch(*_: object) -> Iterator[PipelineError]:
+        yield PipelineError("not yet")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.workflow.Pipeline.watch", watch)
+    typed = inv("verify local --watch -k 'clock or disk'")
+    assert typed.status == 130
+    assert "cannot be checked: not yet" in typed.out
 
 
 @pytest.mark.parametrize("dry_run", ["", " --dry-run"])

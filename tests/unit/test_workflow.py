@@ -41,9 +41,11 @@ from pipeline.errors import (
     ConfigurationInvalid,
     FleetMixed,
     GateRefused,
+    HostUnreachable,
     Inconclusive,
     LockHeld,
     PipelineError,
+    PreflightUnreachable,
     StackFailed,
     VerificationFailed,
 )
@@ -54,7 +56,7 @@ from pipeline.rollout import vhost_of
 from pipeline.site import Site
 from pipeline.smoke import RungResult, SmokeReport
 from pipeline.traffic import RequestCounts, StackCounts, TrafficReport
-from pipeline.verify import VerifyReport
+from pipeline.verify import Selection, VerifyReport
 from pipeline.workflow import Pipeline
 from pipeline.workspace import Workspace
 
@@ -204,7 +206,7 @@ def test_a_promotion_upgrades_and_verifies_and_smokes_and_is_recorded(
     _with_traffic(monkeypatch, GOOD)
     monkeypatch.setattr(workflow, "verify", lambda *_, **__: GREEN)
     monkeypatch.setattr(workflow, "climb", lambda *_, **__: CLIMBED)
-    monkeypatch.setattr(Here, "_running", lambda self, site: (R26, vhost_of(R26)))
+    monkeypatch.setattr(workflow, "_on", lambda site, fleet: (R26, vhost_of(R26)))
     here.promote("local-production", "26.0.2")
     operations = [(record.operation, record.passed) for record in here.store.records("local-production")]
     assert sorted(operations) == [("promote", True), ("smoke", True), ("upgrade", True), ("verify", True)]
@@ -756,11 +758,58 @@ def test_looking_at_a_region_changes_nothing_and_leaves_nothing(here: Here) -> N
 
 
 def test_checks_are_recorded_for_the_release_that_runs(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workflow, "verify", lambda site, release, vhost, report: GREEN)
+    monkeypatch.setattr(workflow, "verify", lambda *_, **__: GREEN)
     assert here.verify("local") is GREEN
     (record,) = here.store.records("local")
     assert (record.operation, record.release_id, record.passed) == ("verify", R25.id, True)
     assert record.counts == {"checks_passed": 1, "checks_failed": 0}
+
+
+def test_a_look_at_some_hosts_or_checks_is_no_evidence(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(workflow, "verify", lambda *_, selection, **__: asked.append(selection) or GREEN)
+    selection = Selection.of(role="engine", expression="clock")
+    assert here.verify("local", selection) is GREEN
+    assert (asked, here.store.records("local")) == ([selection], ())
+
+
+def test_hosts_that_are_gone_do_not_keep_the_others_from_being_checked(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workflow, "verify", lambda *_, **__: GREEN)
+    here.remote.on(STATE, HostUnreachable("engine-0 is gone"), host="engine-0")
+    assert here.verify("local") is GREEN
+    here.remote.on(STATE, HostUnreachable("all are gone"))
+    with pytest.raises(PreflightUnreachable, match="all are gone"):
+        here.verify("local")
+
+
+def test_a_watch_looks_again_also_after_a_look_that_could_not_be_had(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends: list[Any] = [GREEN, Inconclusive("the database is away"), GREEN]
+
+    def looked(*_: Any, **__: Any) -> VerifyReport:
+        end = ends.pop(0)
+        if isinstance(end, Exception):
+            raise end
+        assert isinstance(end, VerifyReport)
+        return end
+
+    monkeypatch.setattr(workflow, "verify", looked)
+    watch = here.watch("local")
+    assert [str(next(watch)) for _ in range(3)] == [str(GREEN), "the database is away", str(GREEN)]
+    assert here.clock.monotonic() == 10
+    assert (here.opened, here.store.records("local")) == (["local"], ())
+
+
+def test_a_watch_of_nothing_ends_at_once(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> VerifyReport:
+        raise ConfigurationInvalid("no check fits")
+
+    monkeypatch.setattr(workflow, "verify", refuse)
+    with pytest.raises(ConfigurationInvalid, match="no check fits"):
+        next(here.watch("local", Selection.of(expression="x")))
 
 
 def test_rungs_are_recorded_with_how_they_ended(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -778,7 +827,7 @@ def test_rungs_are_recorded_with_how_they_ended(here: Here, monkeypatch: pytest.
 
 
 def test_what_is_not_green_is_an_error_of_its_own(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workflow, "verify", lambda site, release, vhost, report: GREEN)
+    monkeypatch.setattr(workflow, "verify", lambda *_, **__: GREEN)
     monkeypatch.setattr(workflow, "climb", lambda *_, **__: FELL)
     with pytest.raises(VerificationFailed, match="0 checks and 1 rungs failed in local"):
         here.require_green("local")
