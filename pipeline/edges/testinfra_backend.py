@@ -24,21 +24,25 @@ Question = tuple[str, ...]
 
 
 class RemoteBackend(BaseBackend):  # type: ignore[misc]  # testinfra ships no types that mypy follows
-    """Runs testinfra's commands on `target` as root through `remote`, each once: a verification is one look."""
+    """Runs testinfra's commands on `target` as root through `remote`.
+
+    Each once where it REMEMBERS: a verification is one look.
+    """
 
     NAME = "remote"
+    REMEMBERS = True
 
     def __init__(self, remote: Remote, target: Host) -> None:
         super().__init__(target.name)
+        self.target = target
         self._remote = remote
-        self._target = target
         self._seen: dict[str, CommandResult] = {}
 
     def run(self, command: str, *args: str, **_: Any) -> CommandResult:
         """Run `command`, with `args` quoted into it, and return testinfra's result. Raises HostUnreachable."""
         script = self.get_command(command, *args)
-        if script not in self._seen:
-            result = self._remote.run(self._target, script, timeout=_TIMEOUT, check=False)
+        if script not in self._seen or not self.REMEMBERS:
+            result = self._remote.run(self.target, script, timeout=_TIMEOUT, check=False)
             self._seen[script] = self.result(result.status, script.encode(), result.stdout, result.stderr)
         return self._seen[script]
 
@@ -49,7 +53,7 @@ class RemoteBackend(BaseBackend):  # type: ignore[misc]  # testinfra ships no ty
         CommandFailed where the host cannot run the script that asks.
         """
         scripts = [self.get_command(*question) for question in questions]
-        told = self._remote.run(self._target, batch.script(scripts), timeout=_WHOLE).stdout
+        told = self._remote.run(self.target, batch.script(scripts), timeout=_WHOLE).stdout
         answers = batch.answers(told, len(scripts))
         for script, result in zip(scripts, answers.results, strict=True):
             self._seen[script] = self.result(result.status, script.encode(), result.stdout, result.stderr)

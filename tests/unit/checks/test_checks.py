@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from builders import R25, R26
+from builders import LOCAL, R25, R26, ScriptedRemote, host, site
 
-from pipeline.checks import check_database, check_heat, check_loadbalancer, check_messaging
+from pipeline.checks import check_common, check_database, check_engine, check_heat, check_loadbalancer, check_messaging
 from pipeline.checks.brokerfacts import BrokerFacts
+from pipeline.checks.drift import expected_files, service_settings
 from pipeline.checks.expectation import Unexpected
 from pipeline.edges.balancer import Server
 from pipeline.edges.broker import Queue
 from pipeline.environment import Role
+from pipeline.hostfiles import role_files
 from pipeline.inventory import Host
 from pipeline.release import Release
 
@@ -30,6 +33,17 @@ class Answers:
 
     def run(self, command: str, *args: str) -> Any:
         return self._result
+
+
+class Says(Answers):
+    """A testinfra host that answers by a word of the command, and a command without such a word with nothing."""
+
+    def __init__(self, **texts: str) -> None:
+        self._texts = texts
+
+    def run(self, command: str, *args: str) -> Any:
+        said = next((text for word, text in self._texts.items() if word in " ".join((command, *args))), "")
+        return SimpleNamespace(rc=0, stdout=said, stderr="")
 
 
 def _site() -> Any:
@@ -167,3 +181,163 @@ def test_whoever_is_not_like_the_majority_is_red(digests: dict[str, str], reds: 
         except Unexpected:
             found.append(target.name)
     assert found == reds
+
+
+# --- every host
+
+DISKS = "Avail IUse% Mounted on\n 9000   10% /\n 9000    - /opt\n 9000   10% /var/lib\n"
+
+
+def test_a_disk_with_room_passes_also_one_that_makes_inodes_as_it_needs_them() -> None:
+    check_common.check_disk_has_room(Answers(DISKS))
+
+
+@pytest.mark.parametrize(
+    ("was", "now", "found"),
+    [("9000    -", "100 -", "100 MiB on /opt"), ("10% /v", "96% /v", "96% of inodes used on /v")],
+)
+def test_a_disk_that_is_full_is_named(was: str, now: str, found: str) -> None:
+    with pytest.raises(Unexpected, match=f"found {found}"):
+        check_common.check_disk_has_room(Answers(DISKS.replace(was, now)))
+
+
+def test_a_process_near_its_limit_of_open_files_is_named() -> None:
+    process = "26.0.2-abc\nheat\n1\n70 1000\n{} 100\n12 unlimited\n"
+    check_common.check_open_files_are_far_from_their_limit(Answers(process.format(79)), ENGINES[0])
+    with pytest.raises(Unexpected, match=r"fewer than 80% of its 100 files open; found 80 open"):
+        check_common.check_open_files_are_far_from_their_limit(Answers(process.format(80)), ENGINES[0])
+
+
+def test_a_unit_that_does_not_run_opens_no_file() -> None:
+    check_common.check_open_files_are_far_from_their_limit(Answers(""), ENGINES[0])
+
+
+def test_whoever_logs_in_as_root_is_named() -> None:
+    here: Any = SimpleNamespace(environment=LOCAL)
+    check_common.check_login_is_not_root_and_may_become_it(Answers(f"{LOCAL.ssh.user}\nroot\n"), here)
+    with pytest.raises(Unexpected, match=f"login as {LOCAL.ssh.user}, who becomes root by sudo; found root"):
+        check_common.check_login_is_not_root_and_may_become_it(Answers("\nroot\n"), here)
+
+
+def test_a_file_that_was_edited_is_shown_without_its_secrets() -> None:
+    here, target = site(ScriptedRemote()), host(Role.ENGINE)
+    files = expected_files(target, here, R26, "heat-1")
+    conf = next(file for file in files if file.path.endswith("heat.conf"))
+    lines = [f"{file.path} {file.mode} {file.owner} {file.digest}" for file in files]
+    well = "\n".join(lines)
+    check_common.check_files_are_as_rendered(Says(sha256sum=well), target, here, R26, "heat-1")
+    edited = conf.content.replace("num_engine_workers = 2", "num_engine_workers = 9")
+    seen = Says(sha256sum=well.replace(conf.digest, 64 * "0"), cat=edited)
+    with pytest.raises(Unexpected) as caught:
+        check_common.check_files_are_as_rendered(seen, target, here, R26, "heat-1")
+    assert caught.value.found == f"{conf.path} has another content"
+    assert {"-num_engine_workers = 9", "+num_engine_workers = 2"} <= set(caught.value.detail.splitlines())
+    assert "s3cret" not in str(caught.value)
+
+
+# --- hosts with Heat
+
+
+def test_a_drop_in_that_weakens_a_unit_is_named() -> None:
+    here, target = site(ScriptedRemote()), host(Role.ENGINE)
+    (file,) = role_files(target, here.environment, here.region, here.templates)
+    shown = "\n".join(f"{key}={value}" for key, value in service_settings(file).items())
+    check_heat.check_units_have_the_right_settings(Answers(shown), target, here)
+    with pytest.raises(Unexpected, match="with ProtectSystem=strict; found ProtectSystem=no"):
+        check_heat.check_units_have_the_right_settings(Answers(shown.replace("=strict", "=no")), target, here)
+
+
+def test_an_error_in_the_log_is_shown() -> None:
+    check_heat.check_log_has_no_error_since_the_start(Answers(""), ENGINES[0])
+    with pytest.raises(Unexpected, match=r"found 1, the last: 2026-01-01 10:00:00.1 heat.engine it broke"):
+        check_heat.check_log_has_no_error_since_the_start(
+            Answers("2026-01-01 10:00:00.1 42 ERROR heat.engine it broke\n"), ENGINES[0]
+        )
+
+
+def _over_tls() -> Any:
+    here = site(ScriptedRemote())
+    identity = replace(here.region.identity, auth_url="https://keystone.example:5000/v3")
+    return replace(here, region=replace(here.region, identity=identity))
+
+
+def test_a_certificate_that_soon_ends_is_named_with_its_days() -> None:
+    here = _over_tls()
+    now = here.clock.now().timestamp()
+    check_heat.check_certificate_of_keystone_lasts(Answers(f"{now + 15 * 86400:.0f}\n"), here)
+    expected = "expected 14 days left for keystone.example:5000; found 3 days, until 2026-01-04"
+    with pytest.raises(Unexpected, match=expected):
+        check_heat.check_certificate_of_keystone_lasts(Answers(f"{now + 3 * 86400:.0f}\n"), here)
+
+
+def test_a_certificate_that_is_not_trusted_is_no_good_one() -> None:
+    with pytest.raises(Unexpected, match=r"expected keystone.example:5000 to answer"):
+        check_heat.check_certificate_of_keystone_lasts(Answers("", rc=1), _over_tls())
+
+
+def test_without_tls_there_is_no_certificate_to_ask_for() -> None:
+    check_heat.check_certificate_of_keystone_lasts(Answers("", rc=1), site(ScriptedRemote()))
+
+
+def test_tokens_that_end_before_an_action_may_are_named() -> None:
+    here: Any = SimpleNamespace(environment=LOCAL)
+    longest = LOCAL.heat.graceful_shutdown_timeout
+    check_engine.check_tokens_outlive_actions(SimpleNamespace(token_seconds=lambda: longest), here)  # type: ignore[arg-type]
+    survey: Any = SimpleNamespace(token_seconds=lambda: 60.0)
+    with pytest.raises(Unexpected, match="found 60 s"):
+        check_engine.check_tokens_outlive_actions(survey, here)
+
+
+# --- the database
+
+
+def _variables(text: str) -> None:
+    here = site(ScriptedRemote())
+    check_database.check_variables_are_as_configured(Answers(text), host(Role.DATABASE), here, R26, "heat-1")
+
+
+def test_variables_are_compared_with_the_configuration_in_the_servers_own_words() -> None:
+    address = host(Role.DATABASE).address
+    well = (
+        f"bind_address\t{address}\nmax_connections\t1000\ninnodb_buffer_pool_size\t268435456\n"
+        "innodb_flush_log_at_trx_commit\t1\ncharacter_set_server\tutf8mb4\nskip_name_resolve\tON\n"
+    )
+    _variables(well)
+    with pytest.raises(Unexpected, match=r"expected innodb_flush_log_at_trx_commit = 1; found .* = 2"):
+        _variables(well.replace("commit\t1", "commit\t2"))
+    with pytest.raises(Unexpected, match="expected max_connections = 1000; found max_connections = 214"):
+        _variables(well.replace("1000", "214"))
+    with pytest.raises(Unexpected, match="skip_name_resolve = ON"):
+        _variables(well.replace("skip_name_resolve\tON\n", ""))
+
+
+def test_a_read_only_database_is_named() -> None:
+    check_database.check_database_may_be_written(Answers("0\n"))
+    with pytest.raises(Unexpected, match="found read_only = 1"):
+        check_database.check_database_may_be_written(Answers("1\n"))
+
+
+def test_deleted_stacks_that_nobody_purged_are_named_and_those_of_today_are_not() -> None:
+    check_database.check_deleted_stacks_are_purged(Answers("5000\t3\n"))
+    with pytest.raises(Unexpected, match="found 7 deleted stacks, the oldest for 400 days"):
+        check_database.check_deleted_stacks_are_purged(Answers("7\t400\n"))
+
+
+def test_a_server_that_was_full_is_named() -> None:
+    check_database.check_connections_are_enough(Answers("1000\n30\n"))
+    with pytest.raises(Unexpected, match="found 1000 of 1000"):
+        check_database.check_connections_are_enough(Answers("1000\n1000\n"))
+
+
+# --- the broker
+
+
+@pytest.mark.parametrize(("facts", "name"), [({"expiring": ("ttl",)}, "ttl"), ({"expiring": ("queue a",)}, "queue a")])
+def test_messages_that_expire_are_named(facts: dict[str, Any], name: str) -> None:
+    with pytest.raises(Unexpected, match=f"found {name}"):
+        check_messaging.check_no_message_expires(_broker(**facts))
+
+
+def test_policies_that_drop_messages_are_named() -> None:
+    with pytest.raises(Unexpected, match="found short"):
+        check_messaging.check_no_policy_drops_messages(_broker(dropping=("short",)))
