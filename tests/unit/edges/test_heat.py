@@ -430,7 +430,12 @@ def test_finding_a_stack_is_not_fooled_by_other_errors(cloud: Cloud, heat: Heat)
 def clouds_yaml(cloud: Cloud, tmp_path: Path) -> Path:
     endpoint = {"interface": "public", "region": "local", "region_id": "local", "url": f"{cloud.url}/v1/p", "id": "e"}
     heat = {"type": "orchestration", "name": "heat", "id": "h", "endpoints": [endpoint]}
-    token = {"expires_at": "2099-01-01T00:00:00.000000Z", "project": {"id": "p"}, "catalog": [heat]}
+    token = {
+        "issued_at": "2098-12-31T20:00:00.000000Z",
+        "expires_at": "2099-01-01T00:00:00.000000Z",
+        "project": {"id": "p"},
+        "catalog": [heat],
+    }
     version = {"id": "v3.14", "status": "stable", "links": [{"rel": "self", "href": f"{cloud.url}/v3"}]}
     cloud.headers["X-Subject-Token"] = "token"
     cloud.answer("POST", "/v3/auth/tokens", 201, {"token": token})
@@ -457,6 +462,10 @@ def test_a_cloud_is_reached_by_its_name_in_its_region(cloud: Cloud, clouds_yaml:
 
 def test_the_catalog_gives_the_public_endpoint(cloud: Cloud, clouds_yaml: Path) -> None:
     assert connect("seed", clouds_yaml).endpoint() == f"{cloud.url}/v1/p"
+
+
+def test_a_token_tells_for_how_long_it_is_good(cloud: Cloud, clouds_yaml: Path) -> None:
+    assert connect("seed", clouds_yaml).token_seconds() == 4 * 3600
 
 
 def test_the_root_of_an_api_is_what_stands_before_its_version(cloud: Cloud, clouds_yaml: Path) -> None:

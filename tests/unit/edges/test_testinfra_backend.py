@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,3 +91,32 @@ def test_copies_and_the_end_pass_through(tmp_path: Path) -> None:
     remote.close()
     assert (tmp_path / "b").read_text() == "a"
     assert inner.closed
+
+
+def test_many_questions_are_asked_in_one_round_trip_and_answered_from_memory(tmp_path: Path) -> None:
+    class Counting(ThisMachine):
+        """Counts round trips."""
+
+        trips = 0
+
+        def run(self, host: Host, script: str, **options: Any) -> Result:
+            self.trips += 1
+            return super().run(host, script, **options)
+
+    remote = Counting()
+    host = connected(remote, ENGINE)
+    began, ended = host.backend.ask([("echo %s", "it's"), ("echo err >&2; exit 4",)])
+    assert 0 <= ended - began < 60
+    assert host.run("echo %s", "it's").stdout == "it's\n"
+    failed = host.run("echo err >&2; exit 4")
+    assert (failed.rc, failed.stderr, remote.trips) == (4, "err\n", 1)
+    host.run("echo another")
+    assert remote.trips == 2
+
+
+def test_after_the_end_nobody_is_asked() -> None:
+    remote = GivesUp(ThisMachine())
+    assert remote.run(ENGINE, "echo a").stdout == "a\n"
+    remote.end()
+    with pytest.raises(HostUnreachable, match="the run has ended"):
+        remote.run(ENGINE, "echo a")
