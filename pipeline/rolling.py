@@ -141,7 +141,7 @@ def _go_back(site: Site, change: Change, journal: Journal, owned: Callable[[], N
     """Bring a whole region back to where a failed change found it, by the same careful road."""
     fleet = observe(site.region.inventory, site.remote)
     plan = plan_rollout(fleet, change.plan.target, change.running, site.environment.policies, rollback=True)
-    Conductor(Rollout(site, plan, journal), promoted=True, gate=owned).run()
+    Conductor(Rollout(site, plan, journal), promoted=True, gate=owned, owned=owned).run()
 
 
 def manifest(site: Site, fleet: Fleet, release_id: str) -> Release:
