@@ -35,7 +35,9 @@ class LoadBalancer:
 
     def servers(self) -> tuple[Server, ...]:
         """Return the servers of every backend."""
-        rows = csv.DictReader(self._ask("show stat -1 4 -1").lstrip("# ").splitlines())
+        rows = tuple(csv.DictReader(self._ask("show stat -1 4 -1").lstrip("# ").splitlines()))
+        if not rows:
+            raise self._unanswered("it named no server")
         return tuple(Server(row["pxname"], row["svname"], row["status"], int(row["scur"])) for row in rows)
 
     def drain(self, server: str, *, timeout: float) -> None:
@@ -84,7 +86,9 @@ class LoadBalancer:
         try:
             return self._remote.run(self._host, f"set -eu\n{lines}", timeout=30).stdout
         except CommandFailed as error:
-            raise Unanswered(
-                f"the load balancer did not answer: {error.message}",
-                hint=f"systemctl status haproxy on {self._host.name}",
-            ) from error
+            raise self._unanswered(error.message) from error
+
+    def _unanswered(self, said: str) -> Unanswered:
+        return Unanswered(
+            f"the load balancer did not answer: {said}", hint=f"systemctl status haproxy on {self._host.name}"
+        )

@@ -307,11 +307,18 @@ def test_all_that_traffic_makes_is_known_by_its_name(left: Left) -> None:
     assert len(left.signals) == len(names & set(heat.opened)) > 0
 
 
-def test_a_signal_that_is_refused_keeps_nothing_from_being_deleted(left: Left) -> None:
-    left.refuses = {"signal"}
+def test_a_signal_that_a_stack_does_not_take_keeps_nothing_from_being_deleted(left: Left) -> None:
+    left.refuses, left.status = {"signal"}, 400
     names = ("canary-0a1b2c-waiting-0-1", "canary-0a1b2c-waiting-1-1")
     assert _dismissed(left, *((name, "CREATE_IN_PROGRESS") for name in names)) == names
     assert [act for act in left.did if act.startswith("delete")] == [f"delete {name}/id-of-{name}" for name in names]
+
+
+def test_a_signal_that_nobody_heard_is_told_and_its_stack_can_be_signalled_again(left: Left) -> None:
+    left.refuses = {"signal"}
+    with pytest.raises(HeatRefused, match="no engine"):
+        _dismissed(left, ("canary-0a1b2c-waiting-0-1", "CREATE_IN_PROGRESS"))
+    assert not [act for act in left.did if act.startswith("delete")]
 
 
 def test_what_was_left_is_named_in_order(left: Left) -> None:

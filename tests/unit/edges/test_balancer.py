@@ -90,6 +90,12 @@ def test_a_server_that_does_not_come_up_is_told_with_what_to_look_at(
     assert "/healthcheck of api-0" in caught.value.hint
 
 
+def test_an_answer_without_any_server_is_none(balancer: LoadBalancer, remote: ScriptedRemote) -> None:
+    remote.on("show stat", "")
+    with pytest.raises(Unanswered, match="it named no server"):
+        balancer.servers()
+
+
 def test_a_server_nobody_knows_is_an_error_and_nothing_is_set(balancer: LoadBalancer, remote: ScriptedRemote) -> None:
     remote.on("show stat", UP)
     with pytest.raises(PipelineError, match="loadbalancer-0 has no server api-7"):

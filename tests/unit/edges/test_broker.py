@@ -78,7 +78,7 @@ def test_a_vhost_is_deleted_by_its_whole_name(broker: Broker, remote: ScriptedRe
     remote.on("delete_vhost")
     broker.delete_vhost("heat 25")
     (script,) = remote.scripts("delete_vhost")
-    assert "grep -qx -- 'heat 25' || exit 0" in script
+    assert "grep -Fqx -- 'heat 25' || exit 0" in script
     assert script.endswith("rabbitmqctl -q delete_vhost 'heat 25'")
 
 
