@@ -116,7 +116,7 @@ class Conductor:
                 raise self._named(error) from error
         first_api = next((one for one in plan.batches if one.role is Role.API), None)
         if batch is first_api and plan.mode is Mode.VHOST_CUTOVER:
-            flying = site.database.in_flight([])
+            flying = site.insist(lambda: site.database.in_flight([]))
             site.progress.say(
                 f"APIs move to vhost {plan.vhost}: {flying.stacks} stacks are in progress, engines finish them"
             )

@@ -11,7 +11,7 @@ from pipeline.conductor import Conductor
 from pipeline.edges.hosts import observe
 from pipeline.edges.wheelhouse import Built
 from pipeline.environment import Role
-from pipeline.errors import CommandFailed, ConfigurationInvalid, FailedAndReverted, FleetMixed
+from pipeline.errors import CommandFailed, ConfigurationInvalid, FailedAndReverted, FleetMixed, Inconclusive
 from pipeline.fleet import Fleet
 from pipeline.health import live_engines
 from pipeline.journal import Journal
@@ -115,7 +115,13 @@ def roll_out(
     Conductor(rollout, settled, promoted, gate, lambda: _go_back(site, change, journal, owned), owned).run()
     gate()
     with stage("tidy"), journal.step("tidy", ""):
-        rollout.tidy(change.fleet, keep=change.running.id)
+        try:
+            rollout.tidy(change.fleet, keep=change.running.id)
+        except CommandFailed as error:
+            raise Inconclusive(
+                f"every host is on {plan.target.id}, but what nobody needs any more is still there: {error.message}",
+                hint="mend the cause, then run the same command again: it moves no host, and tidies up",
+            ) from error
 
 
 @contextmanager
@@ -141,7 +147,7 @@ def _go_back(site: Site, change: Change, journal: Journal, owned: Callable[[], N
     """Bring a whole region back to where a failed change found it, by the same careful road."""
     fleet = observe(site.region.inventory, site.remote)
     plan = plan_rollout(fleet, change.plan.target, change.running, site.environment.policies, rollback=True)
-    Conductor(Rollout(site, plan, journal), promoted=True, gate=owned).run()
+    Conductor(Rollout(site, plan, journal), promoted=True, gate=owned, owned=owned).run()
 
 
 def manifest(site: Site, fleet: Fleet, release_id: str) -> Release:

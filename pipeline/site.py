@@ -50,15 +50,17 @@ class Site:
     def insist(self, ask: Callable[[], T]) -> T:
         """Return what `ask` gives; where a host, database, broker or load balancer is away, ask again until it is back.
 
-        For what may be asked, or done, again. Raises HostUnreachable or Unanswered after health.healthy_deadline.
+        For what may be asked, or done, again. Raises HostUnreachable or Unanswered health.healthy_deadline after the
+        first time that it was away.
         """
-        deadline = self.clock.monotonic() + self.environment.policies.health.healthy_deadline
+        patience, lost = self.environment.policies.health.healthy_deadline, None
         told = ""
         while True:
             try:
                 return ask()
             except (HostUnreachable, Unanswered) as error:
-                if self.clock.monotonic() >= deadline:
+                lost = self.clock.monotonic() if lost is None else lost
+                if self.clock.monotonic() - lost >= patience:
                     raise
                 if error.message != told:
                     self.progress.say(f"{error.message}: trying again")

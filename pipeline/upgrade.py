@@ -91,7 +91,7 @@ class Rollout:
             site.progress.say(f"backup: {path} on {site.region.inventory.one(Role.DATABASE).name}")
         if site.insist(site.database.alembic_head) != release.alembic_head:
             self._migrate(host, path)
-            site.progress.say(f"schema is at {site.database.alembic_head()}")
+            site.progress.say(f"schema is at {site.insist(site.database.alembic_head)}")
         return path
 
     def _migrate(self, host: Host, backup: str) -> None:
@@ -184,9 +184,11 @@ class Rollout:
         stranded = [state for state in fleet.of(Role.API) if state.host.name in drained and state.running]
         for state in stranded:
             if state in self.plan.moves:
-                balancer.ready(state.host.name)  # it is not waited for: what is to move may be sick
+                self.site.insist(
+                    partial(balancer.ready, state.host.name)
+                )  # it is not waited for: what is to move may be sick
             else:
-                balancer.admit(state.host.name, timeout=policy.healthy_deadline)
+                self.site.insist(partial(balancer.admit, state.host.name, timeout=policy.healthy_deadline))
             self.site.progress.say(f"{state.host.name}: was left out of rotation, and is in it again")
         return bool(stranded)
 

@@ -163,7 +163,7 @@ class Pipeline:
                 installed = install_release(site, fleet, built, journal)
                 written = (*services.result(), *configure_release(site, built.release, vhost))
             with self.progress.stage("start"):
-                site.broker.create_vhost(vhost)
+                site.insist(lambda: site.broker.create_vhost(vhost))
                 fleet = observe(site.region.inventory, site.remote)
                 started = bring_up(site, fleet, built.release, journal, gate=run.gate)
             outcome.counts.update(hosts=len(site.region.inventory.hosts), files_written=len(written))

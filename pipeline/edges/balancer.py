@@ -50,7 +50,10 @@ class LoadBalancer:
 
     def servers(self) -> tuple[Server, ...]:
         """Return the servers of every backend."""
-        return servers_in(self._ask(_SERVERS))
+        found = servers_in(self._ask(_SERVERS))
+        if not found:
+            raise self._unanswered("it named no server")
+        return found
 
     def drain(self, server: str, *, timeout: float) -> None:
         """Send `server` no new request in any backend, and return when those it has are answered.
@@ -98,7 +101,9 @@ class LoadBalancer:
         try:
             return self._remote.run(self._host, f"set -eu\n{lines}", timeout=30).stdout
         except CommandFailed as error:
-            raise Unanswered(
-                f"the load balancer did not answer: {error.message}",
-                hint=f"systemctl status haproxy on {self._host.name}",
-            ) from error
+            raise self._unanswered(error.message) from error
+
+    def _unanswered(self, said: str) -> Unanswered:
+        return Unanswered(
+            f"the load balancer did not answer: {said}", hint=f"systemctl status haproxy on {self._host.name}"
+        )

@@ -69,7 +69,7 @@ case "$known" in *'"user":"guest"'*) rabbitmqctl -q delete_user guest ;; esac"""
         quoted = shlex.quote(name)
         self._run(
             "set -eu\n"
-            f"rabbitmqctl -q add_vhost {quoted} 2>/dev/null || rabbitmqctl -q list_vhosts | grep -qx -- {quoted}\n"
+            f"rabbitmqctl -q add_vhost {quoted} 2>/dev/null || rabbitmqctl -q list_vhosts | grep -Fqx -- {quoted}\n"
             f"rabbitmqctl -q set_permissions -p {quoted} {USER} '.*' '.*' '.*'",
         )
 
@@ -79,7 +79,7 @@ case "$known" in *'"user":"guest"'*) rabbitmqctl -q delete_user guest ;; esac"""
         self._run(
             "set -eu\n"
             "known=$(rabbitmqctl -q list_vhosts)\n"
-            f"printf '%s\\n' \"$known\" | grep -qx -- {quoted} || exit 0\n"
+            f"printf '%s\\n' \"$known\" | grep -Fqx -- {quoted} || exit 0\n"
             f"rabbitmqctl -q delete_vhost {quoted}"
         )
 

@@ -16,7 +16,6 @@ import keystoneauth1.exceptions as ksa_exceptions
 from heatclient import exc
 from heatclient.v1.client import Client
 from keystoneauth1.session import Session
-from requests.exceptions import InvalidURL
 
 from pipeline.edges.sessions import Observer, root_cause, session_of, watched
 from pipeline.errors import PipelineError
@@ -237,7 +236,7 @@ def _translated(doing: str) -> Iterator[None]:
             timed_out=silent,
             hint="inv local.status, or look at the cloud's endpoints",
         ) from error
-    except (ksa_exceptions.ClientException, exc.BaseException, InvalidURL) as error:
+    except (ksa_exceptions.ClientException, exc.BaseException, ValueError) as error:  # the last: an address is no URL
         raise HeatRefused(f"{doing}: {error}", hint="inv local.status, or look at the cloud's endpoints") from error
 
 

@@ -125,9 +125,15 @@ class Holder:
 
 
 def signal(heat: Heat, stack: str) -> None:
-    """Signal stack `stack` by Heat's own API, for a customer that is no more; one that takes none is left alone."""
-    with contextlib.suppress(HeatRefused):  # its handle is not made yet, or nobody waits any more
+    """Signal stack `stack` by Heat's own API, for a customer that is no more; one that takes none is left alone.
+
+    Raises HeatRefused where Heat itself is at fault: then nobody knows whether it was heard.
+    """
+    try:
         heat.signal(stack, chain.HANDLE, _success("the canary was killed", ""))
+    except HeatRefused as refused:  # its handle is not made yet, or nobody waits any more
+        if not 400 <= refused.status < 500:
+            raise
 
 
 def _success(reason: str, data: str) -> dict[str, str]:

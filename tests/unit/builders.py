@@ -436,12 +436,13 @@ class Services:
 class Customer:
     """The canary's Heat, as far as a question to the API needs it; `stacks` are there when a run begins.
 
-    `did` is what was done to them, in order; what begins with a word in `refuses` is refused.
+    `did` is what was done to them, in order; what begins with a word in `refuses` is refused with `status`.
     """
 
     def __init__(self) -> None:
         self.stacks: tuple[Stack, ...] = ()
         self.refuses: set[str] = set()
+        self.status = 503
         self.did: list[str] = []
         self.signals: list[Mapping[str, Any]] = []
 
@@ -462,7 +463,7 @@ class Customer:
     def _do(self, act: str) -> None:
         self.did.append(act)
         if act.split()[0] in self.refuses:
-            raise HeatRefused(f"{act}: Heat answered 503: no engine", status=503)
+            raise HeatRefused(f"{act}: Heat answered {self.status}: no engine", status=self.status)
 
 
 def stack(name: str, status: str) -> Stack:

@@ -28,6 +28,7 @@ SCRIPTS = {
     "purge_deleted": commands.purge_deleted(ODD, 90),
     "service_clean": commands.service_clean(ODD),
     "remove_release": commands.remove_release(ODD),
+    "ask_engine": commands.ask_engine(ODD, ["5f0c1f6e-93d1-4a58-9f0e-1d0b6b7f3c01"]),
     "ask_api": commands.ask_api("http://198.18.7.13:8004/v1/p/build_info", TOKEN),
 }
 
@@ -120,6 +121,26 @@ def test_a_release_can_be_removed_where_files_of_one_of_that_name_were_left(tmp_
         _release(tmp_path, "25")
         assert _sh(commands.remove_release("25"), tmp_path, **{"systemd-run": LATER}).returncode == 0
     assert [path.name for path in (tmp_path / "heat/releases").iterdir()] == [".removed-25"]
+
+
+def test_a_removal_that_was_cut_off_is_ended_by_another(tmp_path: Path) -> None:
+    _release(tmp_path, "25")
+    _sh(commands.switch(_release(tmp_path, "26").name), tmp_path)
+    assert _sh(commands.remove_release("25"), tmp_path, **{"systemd-run": "exit 1"}).returncode != 0
+    assert sorted(path.name for path in (tmp_path / "heat/releases").iterdir()) == [".removed-25", "26"]
+    for _ in range(2):
+        done = _sh(commands.remove_release("25"), tmp_path, **{"systemd-run": AT_ONCE})
+        assert (done.returncode, done.stderr) == (0, "")
+        assert [path.name for path in (tmp_path / "heat/releases").iterdir()] == ["26"]
+
+
+def test_the_current_release_cannot_be_removed_however_often_it_is_tried(tmp_path: Path) -> None:
+    home = _release(tmp_path, "26")
+    _sh(commands.switch("26"), tmp_path)
+    for _ in range(2):
+        assert _sh(commands.remove_release("26"), tmp_path, **{"systemd-run": AT_ONCE}).returncode != 0
+    assert (home / "manifest.json").exists()
+    assert not (tmp_path / "log").exists()
 
 
 # --- units

@@ -41,6 +41,7 @@ from pipeline.errors import (
     HostUnreachable,
     Inconclusive,
     PipelineError,
+    Unanswered,
 )
 from pipeline.fleet import Fleet, HostState
 from pipeline.health import Unhealthy
@@ -63,6 +64,10 @@ def gone() -> PipelineError:
 
 def unsure() -> PipelineError:
     return Inconclusive("it comes and goes", hint="wait")
+
+
+def unanswered() -> PipelineError:
+    return Unanswered("the database did not answer", hint="see to it")
 
 
 def refused() -> PipelineError:
@@ -313,7 +318,16 @@ def test_a_host_of_which_nobody_can_tell_halts_the_run_and_nothing_goes_back(rem
     assert "failed: engine-0 (it comes and goes)" in error.message
 
 
-@pytest.mark.parametrize("why", [sick, gone, unsure, refused])
+def test_a_service_that_stays_away_halts_the_run_and_nothing_goes_back(remote: ScriptedRemote) -> None:
+    moves = _moves(remote, auto_revert="all")
+    moves.fails["engine-1"] = unanswered
+    conductor = _conductor(moves, go_back=lambda: pytest.fail("it went back"))
+    error = _ends(conductor, Unanswered, "^halted; done: engine-0; ")
+    assert (error.exit_code, error.hint, moves.back) == (11, "see to it", [])
+    assert "failed: engine-1 (the database did not answer)" in error.message
+
+
+@pytest.mark.parametrize("why", [sick, gone, unsure, unanswered, refused])
 def test_as_many_hosts_may_fail_as_the_policy_says(remote: ScriptedRemote, why: Fails) -> None:
     moves = _moves(remote, max_fail=2, serial=[1, 2], max_unavailable=3)
     moves.fails = {"engine-2": why, "engine-4": why}
@@ -430,6 +444,62 @@ def test_a_host_that_cannot_go_back_keeps_no_other_from_it(remote: ScriptedRemot
     moves.fails, moves.stays = {"engine-1": sick, "engine-3": sick}, {"engine-1"}
     _ends(_conductor(moves), FleetMixed)
     assert moves.back == ["failed engine-3 goes back"]
+
+
+# --- an environment that is another run's by now
+
+
+def _lost(after: int = 0) -> Callable[[], None]:
+    """Return a question whether the environment is still this run's, which is so as many times as `after` says."""
+    asked: list[None] = []
+
+    def owned() -> None:
+        asked.append(None)
+        if len(asked) > after:
+            raise LockLost("local: the lock of run r is lost", hint="inv lock.status local")
+
+    return owned
+
+
+@pytest.mark.parametrize("revert", ["batch", "all"])
+def test_a_run_that_lost_its_lock_puts_no_host_back(remote: ScriptedRemote, revert: str) -> None:
+    moves = _moves(remote, auto_revert=revert)
+    moves.fails["engine-1"] = sick
+    conductor = _conductor(moves, owned=_lost(), go_back=lambda: pytest.fail("it went back"))
+    error = _ends(conductor, FleetMixed, "^halted; done: engine-0; failed: engine-1")
+    assert (error.exit_code, moves.back) == (7, [])
+    assert "could not be put back: local: the lock of run r is lost" in said(moves.site.progress)
+
+
+def test_a_first_host_that_is_not_put_back_is_not_told_as_reverted(remote: ScriptedRemote) -> None:
+    moves = _moves(remote)
+    moves.fails["engine-0"] = sick
+    _ends(_conductor(moves, owned=_lost()), FleetMixed, "^halted; done: none; failed: engine-0")
+
+
+def test_a_lock_that_is_lost_half_way_back_keeps_the_other_hosts_where_they_are(remote: ScriptedRemote) -> None:
+    moves = _moves(remote, serial=[1, 3])
+    moves.fails["engine-3"] = sick
+    error = _ends(_conductor(moves, owned=_lost(after=2)), FleetMixed, f"^engine-3, engine-2 are back on {R26.id}; ")
+    assert moves.back == ["failed engine-3 goes back", "moved engine-2 goes back"]
+    assert _told(error)["done"] == "engine-0, engine-1"
+
+
+def test_whose_the_environment_is_is_asked_before_each_host_that_goes_back_and_no_other(remote: ScriptedRemote) -> None:
+    moves = _moves(remote, serial=[1, 3])
+    moves.fails["engine-3"] = sick
+    asked: list[int] = []
+    with suppress(FleetMixed):
+        _conductor(moves, owned=lambda: asked.append(len(moves.back))).run()
+    assert asked == [0, 1, 2]
+
+
+def test_a_run_that_a_person_paused_may_still_put_its_hosts_back(remote: ScriptedRemote) -> None:
+    moves = _moves(remote)
+    moves.fails["engine-0"] = sick
+    gate = _gate(moves, Inconclusive("paused by ada"), 1)
+    _ends(_conductor(moves, gate=gate, owned=lambda: None), FailedAndReverted, "engine-0 is back")
+    assert moves.back == ["failed engine-0 goes back"]
 
 
 # --- how many may be down
@@ -697,6 +767,28 @@ def test_an_end_that_nobody_expected_passes_when_the_hosts_in_flight_are_finishe
     assert (sorted(moves.begun), moves.moved, moves.back) == (["engine-0", "engine-1"], ["engine-1"], [])
 
 
+@pytest.mark.parametrize("error", [RuntimeError, lambda: SystemExit(1)])
+def test_a_fault_of_our_own_lets_the_hosts_in_flight_end_and_no_other_of_the_batch_begin(
+    remote: ScriptedRemote, error: Fails
+) -> None:
+    moves = _moves(remote, serial=[4], max_unavailable=2)
+    conductor = _conductor(moves)
+    moves.until = {"engine-0": lambda: conductor._stopped, "engine-1": lambda: len(moves.begun) == 2}
+    moves.fails["engine-1"] = error
+    with pytest.raises(type(error())):
+        conductor.run()
+    assert moves.did == ["begin engine-0", "begin engine-1", "fail engine-1", "end engine-0"]
+
+
+def test_a_fault_of_our_own_passes_though_another_host_failed_before_it(remote: ScriptedRemote) -> None:
+    moves = _moves(remote, serial=[4], max_unavailable=2)
+    moves.together = threading.Barrier(2)
+    moves.fails = {"engine-0": sick, "engine-1": RuntimeError}
+    with pytest.raises(RuntimeError):
+        _conductor(moves).run()
+    assert (sorted(moves.begun), moves.back) == (["engine-0", "engine-1"], [])
+
+
 def test_an_interrupt_lets_the_hosts_in_flight_end_and_no_other_of_the_batch_begin(remote: ScriptedRemote) -> None:
     heard = threading.Event()
 
@@ -815,6 +907,32 @@ def test_a_check_that_could_not_be_made_puts_nothing_back(
     remote.on(r"FROM heat\.service", rows, "", "", Result(1, "", "server has gone away"))
     _ends(_conduct(here, machines), Inconclusive, "server has gone away")
     assert machines.current["engine-0"] == R26.id
+
+
+NO_DATABASE = Result(1, "", "ERROR 2002 (HY000): Can't connect to local server through socket")
+
+
+def test_a_database_that_stays_away_in_the_middle_of_a_drain_puts_nothing_back_and_the_same_command_goes_on(
+    machines: Machines, here: Site, remote: ScriptedRemote
+) -> None:
+    remote.on("stack_lock", "0\t0\t0\n", NO_DATABASE)
+    error = _ends(_conduct(here, machines), Unanswered, "^halted; done: none; failed: engine-0 .the database did not")
+    assert (error.exit_code, error.hint) == (11, "systemctl status mariadb on database-0")
+    assert not remote.scripts("^ln -sfn|^systemctl start")
+    remote.on("stack_lock", "0\t0\t0\n")
+    _conduct(here, machines).run()
+    assert set(machines.current.values()) == {R26.id}
+    assert all(machines.running.values())
+
+
+def test_a_broker_that_stays_away_while_the_old_vhost_gets_idle_puts_nothing_back(
+    machines: Machines, here: Site, remote: ScriptedRemote
+) -> None:
+    remote.on("list_queues", Result(69, "", "Error: unable to perform an operation"))
+    error = _ends(_conduct(here, machines), Unanswered, "^the broker did not answer: ")
+    assert error.exit_code == 11
+    assert _told(error) == {"done": "engine-0, api-0, api-1", "failed": "none", "remaining": "engine-1"}
+    assert set(machines.current.values()) == {R25.id, R26.id}
 
 
 def test_a_host_that_a_killed_run_had_switched_goes_back_to_where_the_others_are(

@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from builders import LOCAL, R25, R26, SECRETS, Kept, Machines, ScriptedRemote, fleet_on, journal
+from builders import LOCAL, R25, R26, SECRETS, Kept, Machines, ScriptedRemote, fleet_on, journal, said
 
+from pipeline.edges.lock import LockLost
 from pipeline.edges.ssh import Result
 from pipeline.edges.wheelhouse import Built
 from pipeline.environment import Role
-from pipeline.errors import CommandFailed, FleetMixed
+from pipeline.errors import CommandFailed, FleetMixed, HostUnreachable
 from pipeline.fleet import Fleet
 from pipeline.health import Unhealthy
 from pipeline.hostfiles import UNITS
@@ -109,6 +110,46 @@ def test_a_damaged_archive_is_told_when_every_host_has_ended(
     assert len(services.scripts("^archive=")) == 4
 
 
+def test_an_upload_whose_connection_is_lost_is_sent_again(services: ScriptedRemote, here: Site, built: Built) -> None:
+    services.on("^archive=")
+    services.cut["api-1"] = 2
+    install_release(here, fleet_on(R25), built, journal(here.clock))
+    assert sorted(name for name, _, _ in services.copied) == ALL
+    assert sorted(services.steps(install="^archive=")) == [f"install {name}" for name in ALL]
+    assert said(here.progress).count("api-1: copying heat.tar: it is gone: trying again") == 1
+
+
+def test_an_upload_that_is_never_whole_is_told_and_nothing_is_installed_there(
+    services: ScriptedRemote, here: Site, built: Built
+) -> None:
+    services.on("^archive=")
+    services.cut["api-1"] = 10**6
+    with pytest.raises(HostUnreachable, match="api-1: copying heat"):
+        install_release(here, fleet_on(R25), built, journal(here.clock))
+    assert sorted(services.steps(install="^archive=")) == ["install api-0", "install engine-0", "install engine-1"]
+    assert here.clock.monotonic() == pytest.approx(here.environment.policies.health.healthy_deadline, abs=3)
+
+
+def test_what_is_to_be_installed_on_each_host_is_in_the_journal_before_it_is_sent(
+    services: ScriptedRemote, here: Site, built: Built
+) -> None:
+    kept = Kept()
+    services.on("^archive=")
+    services.on("^archive=", Result(1, "", "the archive is damaged"), host="api-1")
+    services.cut["engine-0"] = 10**6
+    with pytest.raises((CommandFailed, HostUnreachable)):
+        install_release(here, fleet_on(R25), built, journal(here.clock, kept))
+    assert sorted(kept.steps("intent")) == [f"install {name}" for name in ALL]
+    assert sorted(kept.steps("done")) == ["install api-0", "install engine-1"]
+    assert sorted(kept.steps("failed")) == ["install api-1", "install engine-0"]
+
+
+def test_settings_are_written_again_where_the_connection_was_lost(services: ScriptedRemote, here: Site) -> None:
+    path = "/etc/systemd/system/heat-engine.service"
+    services.on(r"^put ", HostUnreachable("engine-1 is gone"), f"{path}\n", host="engine-1")
+    assert configure_release(here, R26, "heat-v") == (f"engine-1:{path}",)
+
+
 def test_files_of_a_release_are_written_on_every_host_that_runs_heat(services: ScriptedRemote, here: Site) -> None:
     services.on(r"^put ", "/etc/systemd/system/heat-engine.service\n", host="engine-1")
     written = configure_release(here, R26, "heat-v")
@@ -154,6 +195,19 @@ def test_a_region_that_never_ran_comes_up_whole_and_into_rotation(
     assert set(machines.current.values()) == {R26.id}
     assert sorted(set(remote.steps(ask="build_info"))) == ["ask api-0", "ask api-1"]
     assert len(remote.scripts("state ready")) == 2
+
+
+def test_whether_a_run_may_go_on_is_asked_before_a_first_start(
+    machines: Machines, remote: ScriptedRemote, here: Site
+) -> None:
+    def gate() -> None:
+        raise LockLost("local: the lock of run r is lost", hint="inv lock.status local")
+
+    machines.empty()
+    fleet = Fleet(tuple(replace(state, current="", running="") for state in fleet_on(R26).states))
+    with pytest.raises(LockLost):
+        bring_up(here, fleet, R26, journal(here.clock), gate=gate)
+    assert remote.ran == []
 
 
 def test_a_region_that_does_not_come_up_is_told_at_the_deadline(

@@ -27,16 +27,20 @@ from builders import (
     with_policy,
 )
 
+from pipeline.edges.database import BackupFailed
+from pipeline.edges.lock import LockLost
 from pipeline.edges.ssh import Result
 from pipeline.edges.wheelhouse import Built
 from pipeline.environment import Environment, Role
 from pipeline.errors import (
+    CommandFailed,
     ConfigurationInvalid,
     FailedAndReverted,
     FleetMixed,
     HostUnreachable,
     Inconclusive,
     PreflightUnreachable,
+    Unanswered,
 )
 from pipeline.fleet import Fleet
 from pipeline.inventory import Host
@@ -77,9 +81,11 @@ class World:
         built: Built | None,
         *,
         gate: Callable[[], None] = lambda: None,
+        owned: Callable[[], None] = lambda: None,
         promoted: bool = False,
     ) -> Change:
-        roll_out(self.site, change, built, journal(self.site.clock, self.kept), gate=gate, promoted=promoted)
+        kept = journal(self.site.clock, self.kept)
+        roll_out(self.site, change, built, kept, gate=gate, promoted=promoted, owned=owned)
         return change
 
     @property
@@ -309,6 +315,90 @@ def test_a_database_that_cannot_be_prepared_ends_the_run_before_any_host_is_touc
     assert world.kept.steps("failed") == ["database database-0"]
 
 
+# --- what fails before any host moves
+
+FULL = Result(1, "", "No space left on device")
+EARLY = {
+    "an installation": r"^mkdir -p /opt/heat/releases$",
+    "settings": r"^put ",
+    "Heat's own check": r"upgrade check$",
+    "the migration": r"db_sync$",
+}
+TOUCHED = r"systemctl (stop|start)|^ln -sfn|set server"
+
+
+def _with_canary_moved(world: World) -> World:
+    """Return a region whose first engine an earlier run moved."""
+    world.machines.current["engine-0"] = R26.id
+    world.machines.installed["engine-0"].append(R26.id)
+    return world
+
+
+@pytest.mark.parametrize("fails", EARLY)
+def test_what_fails_before_any_host_moved_leaves_all_as_it_was_and_says_so(world: World, fails: str) -> None:
+    world.remote.on(EARLY[fails], FULL)
+    with pytest.raises(FailedAndReverted, match=r"No space left on device.*; this run has moved no host") as caught:
+        world.upgrade()
+    assert caught.value.exit_code == 8
+    assert isinstance(caught.value.__cause__, CommandFailed)
+    assert "run the same command again" in caught.value.hint
+    assert not world.remote.scripts(TOUCHED)
+    assert world.on == {R25.id}
+
+
+@pytest.mark.parametrize("fails", EARLY)
+def test_what_fails_where_an_earlier_run_moved_some_leaves_the_fleet_mixed(world: World, fails: str) -> None:
+    _with_canary_moved(world).remote.on(EARLY[fails], FULL)
+    with pytest.raises(FleetMixed, match=r"No space left on device.*; this run has moved no host") as caught:
+        world.upgrade()
+    assert caught.value.exit_code == 7
+    assert not world.remote.scripts(TOUCHED)
+    assert world.on == {R25.id, R26.id}
+
+
+def test_settings_that_cannot_be_written_in_a_region_that_is_there_mix_no_fleet(world: World) -> None:
+    world.upgrade()
+    world.remote.on(r"^put ", FULL)
+    with pytest.raises(FailedAndReverted, match="this run has moved no host"):
+        world.upgrade()
+    assert world.on == {R26.id}
+
+
+def test_a_migration_that_fails_is_told_with_how_to_restore_what_was_before(world: World) -> None:
+    world.remote.on(r"db_sync$", FULL)
+    with pytest.raises(FailedAndReverted, match=r"^the schema could not be migrated: engine-0: ") as caught:
+        world.upgrade()
+    ((path, head),) = world.services.backups.items()
+    assert head == R25.alembic_head
+    assert caught.value.hint.endswith(f"gzip -dc {path} | mariadb, as root on database-0")
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_backup_that_fails_is_told_as_what_it_is(world: World, moved: bool) -> None:
+    (_with_canary_moved(world) if moved else world).remote.on("mariadb-dump", FULL)
+    with pytest.raises(BackupFailed, match=r"^the database could not be backed up, so nothing was changed: ") as caught:
+        world.upgrade()
+    assert caught.value.exit_code == 8
+    assert "moved no host" not in caught.value.message
+    assert not world.remote.scripts(rf"db_sync|{TOUCHED}")
+
+
+@pytest.mark.parametrize("pattern", ["add_vhost", "version_num"])
+def test_a_service_that_stays_away_before_any_host_moved_is_told_as_away(world: World, pattern: str) -> None:
+    world.remote.on(pattern, Result(1, "", "ERROR 2002 (HY000): Can't connect"))
+    with pytest.raises(Unanswered, match="did not answer: ") as caught:
+        world.upgrade()
+    assert caught.value.exit_code == 11
+    assert not world.remote.scripts(TOUCHED)
+
+
+def test_a_host_that_fails_is_not_told_as_what_failed_before_any_moved(world: World) -> None:
+    world.remote.on(rf"^ln -sfn \S*{R26.id}", FULL)
+    with pytest.raises(FailedAndReverted, match=f"engine-0 is back on {R25.id}") as caught:
+        world.upgrade()
+    assert "moved no host" not in caught.value.message
+
+
 # --- all of it goes back
 
 
@@ -325,6 +415,51 @@ def test_with_auto_revert_all_the_region_is_as_it_was_whatever_host_fails(built:
         world.upgrade()
     assert caught.value.exit_code == 8
     assert world.on == {R25.id}
+
+
+def _lost() -> None:
+    raise LockLost("local: the lock of run r is lost", hint="inv lock.status local")
+
+
+@pytest.mark.parametrize("revert", ["batch", "all"])
+@pytest.mark.parametrize("name", ["engine-0", "api-1"])
+def test_a_run_that_lost_its_lock_puts_nothing_back(built: Built, revert: str, name: str) -> None:
+    world = World(built, with_policy(auto_revert=revert))
+    _fails_on(world, name)
+    with pytest.raises(FleetMixed, match=f"^halted; .*failed: {name}"):
+        world.upgrade(owned=_lost)
+    assert not world.remote.scripts(rf"^ln -sfn \S*{R25.id}")
+    assert "could not be put back: local: the lock of run r is lost" in said(world.site.progress)
+
+
+def test_a_region_that_goes_back_stops_when_the_lock_is_lost(built: Built) -> None:
+    world = World(built, with_policy(auto_revert="all"))
+    _fails_on(world, "api-1")
+    back = rf"^ln -sfn \S*{R25.id}"
+
+    def owned() -> None:
+        if len(world.remote.scripts(back)) == 2:
+            _lost()
+
+    with pytest.raises(FleetMixed, match=r"^halted; "):
+        world.upgrade(owned=owned)
+    assert len(world.remote.scripts(back)) == 2
+    assert set(world.machines.current.values()) == {R25.id, R26.id}
+
+
+def test_a_host_that_fails_on_its_way_back_is_left_when_the_lock_is_lost(built: Built) -> None:
+    world = World(built, with_policy(auto_revert="all"))
+    _fails_on(world, "api-1")
+    back = rf"^ln -sfn \S*{R25.id}"
+    world.remote.on(back, Result(1, "", "Job for heat failed"), host="api-0")
+
+    def owned() -> None:
+        if "back api-0" in world.remote.steps(back=back):
+            _lost()
+
+    with pytest.raises(FleetMixed, match=r"^halted; "):
+        world.upgrade(owned=owned)
+    assert world.remote.steps(there=rf"^ln -sfn \S*{R26.id}", back=back)[-1] == "back api-0"
 
 
 @pytest.mark.parametrize("name", ORDER[1:])

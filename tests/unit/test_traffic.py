@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from builders import Customer as Left
+from builders import stack
 from heat_stand_in import StandInHeat
 from traffic_stand_in import TrafficHeat
 
@@ -13,7 +15,7 @@ from pipeline.edges.clock import FakeClock, SystemClock, wait_until
 from pipeline.edges.heat import HeatRefused
 from pipeline.environment import Traffic as Settings
 from pipeline.errors import Inconclusive
-from pipeline.traffic import Ledger, Traffic, clean
+from pipeline.traffic import Ledger, Traffic, clean, dismiss
 from pipeline.traffic.client import Client
 from pipeline.traffic.customer import Customer, Pinger
 from pipeline.traffic.ledger import Line
@@ -234,3 +236,103 @@ def test_clean_deletes_by_prefix_and_keeps_what_it_is_told_to(clock: FakeClock) 
     heat.ends["DELETE"] = ""
     with pytest.raises(Inconclusive, match="canary-kept"):
         clean(heat, "canary", clock)  # type: ignore[arg-type]
+
+
+# --- what a killed run's customers left
+
+
+@pytest.fixture
+def left() -> Left:
+    return Left()
+
+
+def _dismissed(left: Left, *stacks: tuple[str, str]) -> tuple[str, ...]:
+    left.stacks = tuple(stack(name, status) for name, status in stacks)
+    return dismiss(left, "canary")  # type: ignore[arg-type]
+
+
+def test_a_stack_that_waits_is_signalled_before_it_is_deleted(left: Left) -> None:
+    name = "canary-0a1b2c-waiting-0-1"
+    assert _dismissed(left, (name, "CREATE_IN_PROGRESS")) == (name,)
+    identity = f"{name}/id-of-{name}"
+    assert left.did == ["list", f"signal {chain.HANDLE} of {identity}", f"delete {identity}"]
+    (signal,) = left.signals
+    assert (signal["Status"], signal["UniqueId"], signal["Data"]) == ("SUCCESS", "canary", "")
+    assert "killed" in signal["Reason"]
+
+
+def test_what_is_signalled_is_a_resource_of_the_stack_that_waits() -> None:
+    assert chain.HANDLE in chain.waiting(60)["template"]["resources"]
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        ("canary-0a1b2c-waiting-0-1", "CREATE_COMPLETE"),
+        ("canary-0a1b2c-waiting-0-1", "DELETE_IN_PROGRESS"),
+        ("canary-0a1b2c-0-1", "CREATE_IN_PROGRESS"),
+        ("canary-0a1b2c-0-1", "UPDATE_IN_PROGRESS"),
+        ("canary-0a1b2c-0-1", "UPDATE_COMPLETE"),
+    ],
+)
+def test_a_stack_that_waits_for_nothing_is_deleted_and_not_signalled(left: Left, name: str, status: str) -> None:
+    assert _dismissed(left, (name, status)) == (name,)
+    assert left.did == ["list", f"delete {name}/id-of-{name}"]
+
+
+@pytest.mark.parametrize("status", ["CREATE_FAILED", "UPDATE_FAILED", "DELETE_FAILED", "ROLLBACK_FAILED"])
+def test_a_stack_that_failed_stays_for_a_look(left: Left, status: str) -> None:
+    assert _dismissed(left, ("canary-0a1b2c-0-1", status), ("canary-0a1b2c-waiting-0-1", status)) == ()
+    assert left.did == ["list"]
+
+
+OTHERS = ["customer-0a1b2c-waiting-0-1", "canary", "canary-1", "canary-waiting-0-1", "canary-mine-waiting-0-1"]
+OTHERS += ["canaryx-0a1b2c-waiting-0-1", "my-canary-0a1b2c-waiting-0-1", "canary-0a1b2c", "canary-0a1b2c3-0-1"]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_stacks_of_others_are_left_alone(left: Left, name: str) -> None:
+    ours = "canary-0a1b2c-0-1"
+    assert _dismissed(left, (name, "CREATE_IN_PROGRESS"), (ours, "CREATE_COMPLETE")) == (ours,)
+    assert left.did == ["list", f"delete {ours}/id-of-{ours}"]
+
+
+def test_all_that_traffic_makes_is_known_by_its_name(left: Left) -> None:
+    heat, clock = TrafficHeat(), SystemClock()
+    settings = SETTINGS.model_copy(update={"hold": 0.2})
+    with Traffic(lambda: heat, settings, clock, prefix="canary"):  # type: ignore[arg-type, return-value]
+        wait_until(lambda: len(heat.made) >= 4 and heat.opened, clock, timeout=10, what="customers", interval=0.1)
+        names = {*heat.opened, *heat.stacks}
+    assert _dismissed(left, *((name, "CREATE_IN_PROGRESS") for name in names)) == tuple(sorted(names))
+    assert len(left.signals) == len(names & set(heat.opened)) > 0
+
+
+def test_a_signal_that_a_stack_does_not_take_keeps_nothing_from_being_deleted(left: Left) -> None:
+    left.refuses, left.status = {"signal"}, 400
+    names = ("canary-0a1b2c-waiting-0-1", "canary-0a1b2c-waiting-1-1")
+    assert _dismissed(left, *((name, "CREATE_IN_PROGRESS") for name in names)) == names
+    assert [act for act in left.did if act.startswith("delete")] == [f"delete {name}/id-of-{name}" for name in names]
+
+
+def test_a_signal_that_nobody_heard_is_told_and_its_stack_can_be_signalled_again(left: Left) -> None:
+    left.refuses = {"signal"}
+    with pytest.raises(HeatRefused, match="no engine"):
+        _dismissed(left, ("canary-0a1b2c-waiting-0-1", "CREATE_IN_PROGRESS"))
+    assert not [act for act in left.did if act.startswith("delete")]
+
+
+def test_what_was_left_is_named_in_order(left: Left) -> None:
+    names = ("canary-0a1b2c-waiting-0-1", "canary-0a1b2c-0-2", "canary-00ffee-0-1")
+    assert _dismissed(left, *((name, "CREATE_COMPLETE") for name in names)) == tuple(sorted(names))
+
+
+@pytest.mark.parametrize("act", ["list", "delete"])
+def test_a_heat_that_refuses_to_list_or_delete_is_told(left: Left, act: str) -> None:
+    left.refuses = {act}
+    with pytest.raises(HeatRefused, match="no engine"):
+        _dismissed(left, ("canary-0a1b2c-0-1", "CREATE_COMPLETE"))
+
+
+def test_nothing_left_is_nothing_to_do(left: Left) -> None:
+    assert _dismissed(left) == ()
+    assert left.did == ["list"]

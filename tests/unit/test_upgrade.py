@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -29,7 +30,7 @@ from pipeline.health import Unhealthy
 from pipeline.inventory import Host
 from pipeline.rollout import RolloutPlan, plan_rollout, restart_plan, running_release, vhost_of
 from pipeline.site import Site
-from pipeline.upgrade import Rollout, purge_steps
+from pipeline.upgrade import Rollout, Stranded, purge_steps
 
 POLICY = LOCAL.policies
 DRAIN = POLICY.drain
@@ -335,6 +336,49 @@ def test_an_engine_that_ends_at_once_and_an_api_gave_no_message_away(
     assert not remote.scripts("list_channels")
 
 
+@pytest.fixture
+def stranded(rollout: Rollout) -> Stranded:
+    return Stranded(rollout.site, _state(rollout, "engine-0").host)
+
+
+NO_BROKER = Result(69, "", "Error: unable to perform an operation on node 'rabbit@messaging-0'")
+AWAY = [NO_BROKER, HostUnreachable("messaging-0 is gone")]
+
+
+@pytest.mark.parametrize("away", AWAY, ids=["the broker", "its host"])
+def test_a_look_at_a_broker_that_is_away_gives_nothing_back_and_forgets_what_was_seen(
+    stranded: Stranded, remote: ScriptedRemote, away: Result | Exception
+) -> None:
+    remote.on("list_channels", "<a>\n", away, "<a>\n", "<a>\n")
+    assert [stranded.give_back() for _ in range(3)] == [0, 0, 0]
+    assert not remote.scripts("close_connection")
+    assert stranded.give_back() == 1
+
+
+@pytest.mark.parametrize("away", AWAY, ids=["the broker", "its host"])
+def test_connections_that_could_not_be_closed_are_not_told_as_closed(
+    stranded: Stranded, rollout: Rollout, remote: ScriptedRemote, away: Result | Exception
+) -> None:
+    remote.on("list_channels", "<a>\n")
+    remote.on("close_connection", away, "")
+    assert [stranded.give_back() for _ in range(4)] == [0, 0, 0, 1]
+    assert said(rollout.site.progress).count("went back for others") == 1
+
+
+def test_an_error_of_our_own_is_not_taken_for_a_broker_that_is_away(stranded: Stranded, remote: ScriptedRemote) -> None:
+    remote.on("list_channels", PipelineError("messaging-0 shows another key"))
+    with pytest.raises(PipelineError, match="another key"):
+        stranded.give_back()
+
+
+def test_a_broker_that_is_away_holds_up_no_drain(machines: Machines, rollout: Rollout, remote: ScriptedRemote) -> None:
+    machines.looks["engine-0"] = 5
+    remote.on("list_channels", NO_BROKER)
+    rollout.move(_state(rollout, "engine-0"))
+    assert machines.current["engine-0"] == R26.id
+    assert len(remote.scripts("list_channels")) == 5
+
+
 # --- a host that is lost for a while
 
 
@@ -364,6 +408,131 @@ def test_a_host_that_stays_lost_is_told_at_the_deadline(machines: Machines, roll
     with pytest.raises(HostUnreachable, match="engine-0 is gone"):
         rollout.move(_state(rollout, "engine-0"))
     assert rollout.site.clock.monotonic() == pytest.approx(POLICY.health.healthy_deadline, abs=3)
+
+
+# --- a service that is away for a while
+
+NO_DATABASE = Result(1, "", "ERROR 2002 (HY000): Can't connect to local server through socket")
+NO_BALANCER = Result(1, "", "Connection refused")
+TRYING = "did not answer: .*: trying again"
+
+
+@pytest.mark.parametrize("looks", [0, 1, 2], ids=["its workers", "the proof", "before its start"])
+def test_a_database_that_is_away_while_rows_are_read_is_waited_for(
+    machines: Machines, rollout: Rollout, remote: ScriptedRemote, looks: int
+) -> None:
+    remote.on(r"FROM heat\.service", *[machines._engines] * looks, *[NO_DATABASE] * 3, machines._engines)
+    rollout.move(_state(rollout, "engine-0"))
+    assert remote.steps(**STEPS) == ["stop engine-0", "switch engine-0", "start engine-0"]
+    assert machines.current["engine-0"] == R26.id
+    assert len(re.findall(TRYING, said(rollout.site.progress))) == 1
+
+
+@pytest.mark.parametrize("looks", [0, 1], ids=["before the stop", "the proof"])
+def test_a_database_that_is_away_while_work_is_counted_is_waited_for(
+    machines: Machines, rollout: Rollout, remote: ScriptedRemote, kept: Kept, looks: int
+) -> None:
+    remote.on("stack_lock", *["0\t0\t0\n"] * looks, *[NO_DATABASE] * 3, "0\t0\t0\n")
+    rollout.move(_state(rollout, "engine-0"))
+    assert remote.steps(**STEPS) == ["stop engine-0", "switch engine-0", "start engine-0"]
+    assert machines.current["engine-0"] == R26.id
+    assert len(re.findall(TRYING, said(rollout.site.progress))) == 1
+    assert [line["host"] for line in kept.lines if line["step"] == "drained"] == ["engine-0"]
+
+
+def test_a_proof_that_waited_for_the_database_is_a_proof(rollout: Rollout, remote: ScriptedRemote) -> None:
+    remote.on("stack_lock", "2\t0\t1\n", NO_DATABASE, "2\t0\t1\n")
+    with pytest.raises(FleetMixed, match=r"engine-0 did not drain: .* it holds 2 resources"):
+        rollout.move(_state(rollout, "engine-0"))
+    assert not remote.scripts(STEPS["switch"])
+
+
+def test_a_database_that_is_away_when_a_drain_is_told_about_is_waited_for(
+    machines: Machines, rollout: Rollout, remote: ScriptedRemote
+) -> None:
+    rollout.site.clock.sleep(1000)
+    machines.looks["engine-0"] = 1
+    remote.on("TIMESTAMPDIFF", NO_DATABASE, "web\tgate\tCREATE_IN_PROGRESS\t90\n")
+    rollout.move(_state(rollout, "engine-0"))
+    assert "engine-0: still finishes gate of stack web" in said(rollout.site.progress)
+
+
+@pytest.mark.parametrize("looks", range(4), ids=["to leave", "while it leaves", "to come back", "while it comes back"])
+def test_a_load_balancer_that_is_away_for_a_while_is_waited_for(
+    machines: Machines, rollout: Rollout, remote: ScriptedRemote, looks: int
+) -> None:
+    remote.on("show stat", *[machines._stat] * looks, *[NO_BALANCER] * 3, machines._stat)
+    rollout.move(_state(rollout, "api-0"))
+    assert machines.current["api-0"] == R26.id
+    assert machines.rotation == {"api-0": "ready", "api-1": "ready"}
+    assert len(re.findall(TRYING, said(rollout.site.progress))) == 1
+
+
+@pytest.mark.parametrize("service", ["messages", "work"])
+def test_a_service_that_is_away_while_the_old_vhost_gets_idle_is_waited_for(
+    rollout: Rollout, remote: ScriptedRemote, service: str
+) -> None:
+    if service == "messages":
+        remote.on("list_queues", "[]", NO_BROKER, "Starting node", "[]")
+    else:
+        remote.on("stack_lock", "0\t0\t0\n", NO_DATABASE, NO_DATABASE, "0\t0\t0\n")
+    rollout.await_idle()
+    assert len(re.findall(TRYING, said(rollout.site.progress))) == {"messages": 2, "work": 1}[service]
+    assert said(rollout.site.progress).count("old vhost:") == 1
+
+
+@pytest.mark.parametrize("pattern", ["add_vhost", "list_policies"])
+def test_a_broker_that_is_away_while_the_new_vhost_is_opened_is_waited_for(
+    rollout: Rollout, remote: ScriptedRemote, pattern: str
+) -> None:
+    remote.on("add_vhost|list_policies", "[]")
+    remote.on(pattern, NO_BROKER, "[]")
+    rollout.open_vhost()
+    assert len(remote.scripts(pattern)) == 2
+
+
+@pytest.mark.parametrize("pattern", ["list_vhosts name$", "delete_vhost"])
+def test_a_broker_that_is_away_while_a_region_is_tidied_is_waited_for(
+    rollout: Rollout, remote: ScriptedRemote, pattern: str
+) -> None:
+    vhosts = f'[{{"name": "{vhost_of(R25)}"}}]'
+    remote.on("service clean|delete_vhost")
+    remote.on("list_vhosts name$", vhosts)
+    remote.on(pattern, NO_BROKER, vhosts)
+    rollout.tidy(fleet_on(R25), keep=R25.id)
+    assert len(remote.scripts(pattern)) == 2
+    assert said(rollout.site.progress).count(f"vhost {vhost_of(R25)} removed") == 1
+
+
+@pytest.mark.parametrize("looks", [0, 1], ids=["before the stop", "the proof"])
+def test_a_database_that_stays_away_ends_the_move_with_no_answer_either_way(
+    machines: Machines, rollout: Rollout, remote: ScriptedRemote, looks: int
+) -> None:
+    remote.on("stack_lock", *["0\t0\t0\n"] * looks, NO_DATABASE)
+    with pytest.raises(Inconclusive, match=r"^the database did not answer: database-0: .*2002") as caught:
+        rollout.move(_state(rollout, "engine-0"))
+    assert (caught.value.exit_code, caught.value.hint) == (11, "systemctl status mariadb on database-0")
+    assert not remote.scripts(STEPS["switch"])
+    assert rollout.site.clock.monotonic() == pytest.approx(POLICY.health.healthy_deadline, abs=3)
+
+
+def test_a_broker_that_stays_away_ends_the_wait_for_the_old_vhost_with_no_answer_either_way(
+    rollout: Rollout, remote: ScriptedRemote
+) -> None:
+    remote.on("list_queues", NO_BROKER)
+    with pytest.raises(Inconclusive, match=r"^the broker did not answer: messaging-0: .*unable to perform") as caught:
+        rollout.await_idle()
+    assert (caught.value.exit_code, caught.value.hint) == (11, "systemctl status rabbitmq-server on messaging-0")
+
+
+def test_a_load_balancer_that_stays_away_ends_the_move_before_the_api_stops(
+    rollout: Rollout, remote: ScriptedRemote
+) -> None:
+    remote.on("show stat", NO_BALANCER)
+    with pytest.raises(Inconclusive, match=r"^the load balancer did not answer: loadbalancer-0: ") as caught:
+        rollout.move(_state(rollout, "api-0"))
+    assert caught.value.exit_code == 11
+    assert not remote.scripts(STEPS["stop"])
 
 
 # --- back
@@ -592,6 +761,39 @@ def test_nothing_is_migrated_where_the_backup_fails(rollout: Rollout, remote: Sc
         rollout.prepare_database("25-to-26")
     assert caught.value.exit_code == 8
     assert not remote.scripts("db_sync")
+
+
+def test_a_migration_that_fails_says_so_and_how_to_restore_what_was_before(
+    rollout: Rollout, remote: ScriptedRemote
+) -> None:
+    _database(remote, oldest=0, head=R25.alembic_head)
+    remote.on("db_sync", Result(1, "half of it", "Duplicate column name 'x'"))
+    with pytest.raises(CommandFailed) as caught:
+        rollout.prepare_database("25-to-26")
+    error = caught.value
+    assert error.message == "the schema could not be migrated: engine-0: status 1: Duplicate column name 'x'"
+    assert (error.status, error.stdout, error.stderr) == (1, "half of it", "Duplicate column name 'x'")
+    assert "run the same command again, which goes on from there" in error.hint
+    assert error.hint.endswith("gzip -dc /var/backups/heat/25-to-26.sql.gz | mariadb, as root on database-0")
+
+
+def test_a_migration_that_fails_without_a_backup_promises_none(machines: Machines, remote: ScriptedRemote) -> None:
+    here = site(remote, with_policy(database={"backup": "skip"}))
+    _database(remote, oldest=0, head=R25.alembic_head)
+    remote.on("db_sync", Result(1, "", "Duplicate column name 'x'"))
+    with pytest.raises(CommandFailed, match="the schema could not be migrated") as caught:
+        Rollout(here, _plan(fleet_on(R25)), journal(here.clock)).prepare_database("25-to-26")
+    assert caught.value.hint == "mend the cause and run the same command again, which goes on from there"
+
+
+@pytest.mark.parametrize("pattern", ["DATEDIFF", "version_num"])
+def test_a_database_that_is_away_before_it_is_migrated_is_waited_for(
+    rollout: Rollout, remote: ScriptedRemote, pattern: str
+) -> None:
+    _database(remote, oldest=0, head=R25.alembic_head)
+    remote.on(pattern, NO_DATABASE, {"DATEDIFF": "0\n", "version_num": f"{R25.alembic_head}\n"}[pattern])
+    rollout.prepare_database("25-to-26")
+    assert remote.steps(backup="mariadb-dump", sync="db_sync") == ["backup database-0", "sync engine-0"]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from builders import (
     R25,
     R26,
     R26_BUILDS,
+    Customer,
     Machines,
     ScriptedRemote,
     Services,
@@ -25,6 +26,7 @@ from builders import (
     region,
     said,
     site,
+    stack,
     with_policy,
 )
 from kept_releases import build_nothing, keep
@@ -39,6 +41,7 @@ from pipeline.edges.store import who
 from pipeline.environment import Environment, Role
 from pipeline.errors import (
     ConfigurationInvalid,
+    FailedAndReverted,
     FleetMixed,
     GateRefused,
     HostUnreachable,
@@ -82,6 +85,7 @@ class Here(Pipeline):
     machines: Machines
     opened: list[str]
     policy: dict[str, Any]
+    customer: Customer
 
     def environment(self, name: str) -> Environment:
         return with_policy(super().environment(name), **self.policy)
@@ -89,7 +93,8 @@ class Here(Pipeline):
     @contextmanager
     def site(self, name: str) -> Iterator[Site]:
         self.opened.append(name)
-        yield replace(site(self.remote, self.environment(name)), progress=self.progress)
+        customer: Any = self.customer
+        yield replace(site(self.remote, self.environment(name)), progress=self.progress, customer=customer)
 
 
 def _hosts(remote: ScriptedRemote) -> Machines:
@@ -108,7 +113,8 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Here:
     monkeypatch.setattr(workflow, "is_deployed", lambda environment, cloud: True)
     made = Here(Workspace(ROOT, tmp_path / "state"), clock, progress(clock))
     remote = ScriptedRemote()
-    for name, value in {"opened": [], "policy": {}, "remote": remote, "machines": _hosts(remote)}.items():
+    given = {"opened": [], "policy": {}, "remote": remote, "machines": _hosts(remote), "customer": Customer()}
+    for name, value in given.items():
         object.__setattr__(made, name, value)
     for release in (R25, R26):
         keep(made.workspace.cache, release)
@@ -355,6 +361,93 @@ def test_a_release_that_no_host_has_cannot_be_described(here: Here) -> None:
     here.remote.on(STATE, f"current {R25.id}\nvhost heat-a\nrunning {R25.id}\n")
     with pytest.raises(ConfigurationInvalid, match=f"no host has release {R25.id} on disk"):
         here.plan("local", "26.0.2")
+
+
+# --- what an earlier run's canary left
+
+LEFT = (stack("canary-0a1b2c-waiting-0-1", "CREATE_IN_PROGRESS"), stack("canary-0a1b2c-0-1", "CREATE_COMPLETE"))
+
+
+def test_stacks_that_an_earlier_runs_canary_left_are_deleted_and_told(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _with_traffic(monkeypatch, GOOD)
+    here.customer.stacks = (*LEFT, stack("canary-0a1b2c-1-1", "CREATE_FAILED"), stack("web", "CREATE_COMPLETE"))
+    here.upgrade("local", "26.0.2")
+    waiting, idle = (found.identity for found in LEFT)
+    assert here.customer.did == ["list", f"signal handle of {waiting}", f"delete {waiting}", f"delete {idle}"]
+    assert "2 stacks that an earlier run's canary left are being deleted" in said(here.progress)
+
+
+def test_stacks_that_were_left_are_let_go_before_a_canary_of_this_run_makes_any(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _with_traffic(monkeypatch, GOOD)
+    here.customer.stacks = LEFT
+    seen: list[int] = []
+
+    class Customers(workflow.Traffic):  # type: ignore[name-defined, misc]
+        def __enter__(self) -> Any:
+            seen.append(len(here.customer.did))
+            return super().__enter__()
+
+    monkeypatch.setattr(workflow, "Traffic", Customers)
+    here.upgrade("local", "26.0.2")
+    assert seen == [len(here.customer.did)] == [4]
+
+
+def test_a_region_in_which_nothing_was_left_is_not_told_of_it(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    _with_traffic(monkeypatch, GOOD)
+    here.upgrade("local", "26.0.2")
+    assert here.customer.did == ["list"]
+    assert "canary left" not in said(here.progress)
+
+
+@pytest.mark.parametrize("act", ["list", "signal", "delete"])
+def test_a_heat_that_refuses_to_be_tidied_stops_no_upgrade(
+    here: Here, monkeypatch: pytest.MonkeyPatch, act: str
+) -> None:
+    _with_traffic(monkeypatch, GOOD)
+    here.customer.stacks, here.customer.refuses = LEFT, {act}
+    here.upgrade("local", "26.0.2")
+    assert set(here.machines.current.values()) == {R26.id}
+    assert "what earlier canaries left stays: " in said(here.progress)
+
+
+def test_a_run_that_gets_no_lock_lets_nothing_go(here: Here) -> None:
+    here.customer.stacks = LEFT
+    with here.locks("local").held("local", ADA), pytest.raises(LockHeld):
+        here.upgrade("local", "26.0.2")
+    here.plan("local", "26.0.2")
+    assert here.customer.did == []
+
+
+# --- a run that fails
+
+
+def test_a_migration_that_fails_ends_reverted_and_is_recorded(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    _with_traffic(monkeypatch, GOOD)
+    here.remote.on(r"db_sync$", Result(1, "", "Duplicate column"))
+    with pytest.raises(FailedAndReverted, match=r"could not be migrated: .*; this run has moved no host") as caught:
+        here.upgrade("local", "26.0.2")
+    assert caught.value.exit_code == 8
+    assert [record.passed for record in here.store.records("local")] == [False]
+    assert _left(here, "summary.json")["exit_code"] == 8
+
+
+def test_a_run_that_lost_its_lock_puts_back_no_host_that_fails(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    _with_traffic(monkeypatch, GOOD)
+    lose = (here.workspace.locks / "local.holder.json").unlink
+
+    def fail(on: Host, script: str) -> Result:
+        lose()
+        return Result(1, "", "Job for heat failed")
+
+    here.remote.on(rf"^ln -sfn \S*{R26.id}", fail, host="engine-0")
+    with pytest.raises(FleetMixed, match=r"^halted; done: none; failed: engine-0"):
+        here.upgrade("local", "26.0.2")
+    assert not here.remote.scripts(rf"^ln -sfn \S*{R25.id}")
+    assert "could not be put back: local: the lock of run" in said(here.progress)
 
 
 # --- back

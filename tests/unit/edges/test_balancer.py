@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from builders import ScriptedRemote, host
 
 from pipeline.edges.balancer import LoadBalancer, Server
 from pipeline.edges.clock import FakeClock
+from pipeline.edges.ssh import Result
 from pipeline.environment import Role
-from pipeline.errors import Inconclusive, PipelineError
+from pipeline.errors import HostUnreachable, Inconclusive, PipelineError, Unanswered
 
 
 @pytest.fixture
@@ -87,8 +90,66 @@ def test_a_server_that_does_not_come_up_is_told_with_what_to_look_at(
     assert "/healthcheck of api-0" in caught.value.hint
 
 
+def test_an_answer_without_any_server_is_none(balancer: LoadBalancer, remote: ScriptedRemote) -> None:
+    remote.on("show stat", "")
+    with pytest.raises(Unanswered, match="it named no server"):
+        balancer.servers()
+
+
 def test_a_server_nobody_knows_is_an_error_and_nothing_is_set(balancer: LoadBalancer, remote: ScriptedRemote) -> None:
     remote.on("show stat", UP)
     with pytest.raises(PipelineError, match="loadbalancer-0 has no server api-7"):
         balancer.drain("api-7", timeout=10)
     assert not remote.scripts("set server")
+
+
+# --- a load balancer that is away
+
+REFUSED = 'socat[7] E connect(, AF=1 "/run/haproxy/admin.sock", 25): Connection refused'
+AWAY = Result(1, "", f"{REFUSED}\n")
+ASKS: dict[str, Callable[[LoadBalancer], object]] = {
+    "servers": LoadBalancer.servers,
+    "drain": lambda balancer: balancer.drain("api-0", timeout=10),
+    "admit": lambda balancer: balancer.admit("api-0", timeout=10),
+    "ready": lambda balancer: balancer.ready("api-0"),
+}
+
+
+@pytest.mark.parametrize("ask", ASKS)
+def test_whatever_a_load_balancer_that_is_away_is_asked_it_did_not_answer(
+    balancer: LoadBalancer, remote: ScriptedRemote, clock: FakeClock, ask: str
+) -> None:
+    remote.on("show stat", AWAY)
+    with pytest.raises(Unanswered) as caught:
+        ASKS[ask](balancer)
+    assert caught.value.message == f"the load balancer did not answer: loadbalancer-0: status 1: {REFUSED}"
+    assert (caught.value.exit_code, caught.value.hint) == (11, "systemctl status haproxy on loadbalancer-0")
+    assert clock.monotonic() == 0
+
+
+@pytest.mark.parametrize("ask", ["drain", "admit", "ready"])
+def test_a_server_that_could_not_be_set_is_not_waited_for(
+    balancer: LoadBalancer, remote: ScriptedRemote, clock: FakeClock, ask: str
+) -> None:
+    remote.on("show stat", UP)
+    remote.on("set server", AWAY)
+    with pytest.raises(Unanswered):
+        ASKS[ask](balancer)
+    assert clock.monotonic() == 0
+
+
+@pytest.mark.parametrize("ask", ["drain", "admit"])
+def test_a_load_balancer_that_goes_away_in_the_middle_of_a_wait_did_not_answer(
+    balancer: LoadBalancer, remote: ScriptedRemote, ask: str
+) -> None:
+    remote.on("show stat", *[_stat(("api-0", "DOWN", 1))] * 3, AWAY)
+    with pytest.raises(Unanswered):
+        ASKS[ask](balancer)
+
+
+def test_a_host_that_is_lost_is_not_taken_for_a_load_balancer_that_is_away(
+    balancer: LoadBalancer, remote: ScriptedRemote
+) -> None:
+    remote.on("show stat", HostUnreachable("loadbalancer-0 is gone"))
+    with pytest.raises(HostUnreachable, match=r"^loadbalancer-0 is gone$"):
+        balancer.servers()

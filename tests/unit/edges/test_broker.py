@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,10 @@ from builders import ScriptedRemote, host
 from pydantic import SecretStr
 
 from pipeline.edges.broker import Broker, Queue
+from pipeline.edges.ssh import Result
 from pipeline.environment import Role
+from pipeline.errors import HostUnreachable, Unanswered
+from pipeline.inventory import Host
 
 ODD = SecretStr("it's $(touch x)")
 
@@ -74,8 +78,51 @@ def test_a_vhost_is_deleted_by_its_whole_name(broker: Broker, remote: ScriptedRe
     remote.on("delete_vhost")
     broker.delete_vhost("heat 25")
     (script,) = remote.scripts("delete_vhost")
-    assert "grep -qx -- 'heat 25' || exit 0" in script
+    assert "grep -Fqx -- 'heat 25' || exit 0" in script
     assert script.endswith("rabbitmqctl -q delete_vhost 'heat 25'")
+
+
+def _vhosts(remote: ScriptedRemote, root: Path, lists: str) -> list[str]:
+    """Run what deletes a vhost for real, with a rabbitmqctl that does `lists`; return what it deletes, as it does."""
+    tool, log = root / "rabbitmqctl", root / "deleted"
+    deleted: list[str] = []
+    deletes = f"*delete_vhost*) shift 2; printf '%s' \"$1\" >'{log}';;"
+    tool.write_text(f'#!/bin/sh\ncase "$*" in *list_vhosts) {lists};; {deletes} *) exit 64;; esac\n', "utf-8")
+    tool.chmod(0o755)
+
+    def run(host: Host, script: str) -> Result:
+        environment = {"PATH": f"{root}:{os.environ['PATH']}"}
+        done = subprocess.run(["/bin/sh"], input=script, capture_output=True, text=True, env=environment)
+        deleted.extend([log.read_text("utf-8")] if log.exists() else [])
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    remote.on("delete_vhost", run)
+    return deleted
+
+
+def test_a_vhost_that_is_there_is_deleted(broker: Broker, remote: ScriptedRemote, tmp_path: Path) -> None:
+    deleted = _vhosts(remote, tmp_path, "printf 'name\\n/\\nheat 25\\nheat 26\\n'")
+    broker.delete_vhost("heat 25")
+    assert deleted == ["heat 25"]
+
+
+@pytest.mark.parametrize("lists", ["printf 'name\\n/\\n'", "printf 'heat-250\\nan-heat-25\\n'", "true"])
+def test_a_vhost_that_is_gone_is_no_error_and_no_other_goes_for_it(
+    broker: Broker, remote: ScriptedRemote, tmp_path: Path, lists: str
+) -> None:
+    deleted = _vhosts(remote, tmp_path, lists)
+    broker.delete_vhost("heat-25")
+    assert deleted == []
+
+
+@pytest.mark.parametrize("lists", ["exit 69", "echo heat-25; exit 69"])
+def test_a_vhost_is_not_taken_for_gone_where_the_vhosts_cannot_be_listed(
+    broker: Broker, remote: ScriptedRemote, tmp_path: Path, lists: str
+) -> None:
+    deleted = _vhosts(remote, tmp_path, lists)
+    with pytest.raises(Unanswered, match="status 69"):
+        broker.delete_vhost("heat-25")
+    assert deleted == []
 
 
 def test_queues_are_read_with_their_messages_and_consumers(broker: Broker, remote: ScriptedRemote) -> None:
@@ -112,6 +159,52 @@ def test_only_policies_that_let_messages_expire_are_named(broker: Broker, remote
     policies = '[{"name":"ttl","definition":{"message-ttl":9}},{"name":"ha","definition":{"ha-mode":"all"}}]'
     remote.on("list_policies -p heat-26$", policies)
     assert broker.expiring("heat-26") == ("ttl",)
+
+
+# --- a broker that is away
+
+DOWN = "Error: unable to perform an operation on node 'rabbit@messaging-0'"
+BROKER_ASKS: dict[str, Callable[[Broker], object]] = {
+    "create_user": lambda broker: broker.create_user(ODD),
+    "vhosts": Broker.vhosts,
+    "create_vhost": lambda broker: broker.create_vhost("heat-26"),
+    "delete_vhost": lambda broker: broker.delete_vhost("heat-25"),
+    "queues": lambda broker: broker.queues("heat-25"),
+    "taken": lambda broker: broker.taken("198.18.7.15"),
+    "close": lambda broker: broker.close(frozenset({"<a>"})),
+    "expiring": lambda broker: broker.expiring("heat-26"),
+}
+
+
+@pytest.mark.parametrize("ask", BROKER_ASKS)
+def test_whatever_a_broker_that_is_away_is_asked_it_did_not_answer(
+    broker: Broker, remote: ScriptedRemote, ask: str
+) -> None:
+    remote.on("rabbitmqctl", Result(69, "", f"{DOWN}\n"))
+    with pytest.raises(Unanswered) as caught:
+        BROKER_ASKS[ask](broker)
+    assert caught.value.message == f"the broker did not answer: messaging-0: status 69: {DOWN}"
+    assert (caught.value.exit_code, caught.value.hint) == (11, "systemctl status rabbitmq-server on messaging-0")
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [("Starting node\n", "Starting node"), ('[{"name":', '[{"name":'), ("\n", "nothing"), ("", "nothing")],
+)
+@pytest.mark.parametrize("ask", ["vhosts", "queues", "expiring"])
+def test_words_in_place_of_an_answer_are_none_and_are_told(
+    broker: Broker, remote: ScriptedRemote, ask: str, answer: str, told: str
+) -> None:
+    remote.on("rabbitmqctl", answer)
+    with pytest.raises(Unanswered) as caught:
+        BROKER_ASKS[ask](broker)
+    assert caught.value.message == f"the broker did not answer: {told}"
+
+
+def test_a_host_that_is_lost_is_not_taken_for_a_broker_that_is_away(broker: Broker, remote: ScriptedRemote) -> None:
+    remote.on("rabbitmqctl", HostUnreachable("messaging-0 is gone"))
+    with pytest.raises(HostUnreachable, match=r"^messaging-0 is gone$"):
+        broker.vhosts()
 
 
 # --- messages that an engine took and does not work on

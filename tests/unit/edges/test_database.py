@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from pydantic import SecretStr
 from pipeline.edges.database import BACKUPS, BackupFailed, Database, EngineRow, Held, InFlight
 from pipeline.edges.ssh import Result
 from pipeline.environment import Role
+from pipeline.errors import CommandFailed, HostUnreachable, Unanswered
 
 ONE, TWO = "5f0c1f6e-93d1-4a58-9f0e-1d0b6b7f3c01", "5f0c1f6e-93d1-4a58-9f0e-1d0b6b7f3c02"
 
@@ -102,6 +104,81 @@ def test_the_hosts_at_work_on_a_stack_are_named(database: Database, remote: Scri
 def test_the_age_of_what_waits_for_a_purge_is_in_days(database: Database, remote: ScriptedRemote) -> None:
     remote.on("DATEDIFF", "400\n")
     assert database.oldest_deleted_days() == 400
+
+
+# --- a server that is away
+
+NO_SOCKET = "ERROR 2002 (HY000): Can't connect to local server through socket '/run/mysqld/mysqld.sock' (2)"
+ASKS: dict[str, Callable[[Database], object]] = {
+    "create": lambda database: database.create(SecretStr("s3cret")),
+    "alembic_head": Database.alembic_head,
+    "engines": Database.engines,
+    "in_flight": lambda database: database.in_flight([ONE]),
+    "held": lambda database: database.held([ONE]),
+    "hosts_at_work": lambda database: database.hosts_at_work(ONE),
+    "oldest_deleted_days": Database.oldest_deleted_days,
+}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        NO_SOCKET,
+        "ERROR 2003 (HY000): Can't connect to MySQL server on 'localhost' (111)",
+        "ERROR 2006 (HY000) at line 1: Server has gone away",
+        "ERROR 2013 (HY000) at line 1: Lost connection to server during query",
+        "ERROR 1040 (08004): Too many connections",
+        "ERROR 1053 (08S01) at line 1: Server shutdown in progress",
+        "ERROR 1927 (70100) at line 1: Connection was killed",
+    ],
+    ids=lambda words: words.split()[1],
+)
+def test_a_server_that_is_away_did_not_answer_and_its_words_are_told(
+    database: Database, remote: ScriptedRemote, words: str
+) -> None:
+    remote.on("mariadb", Result(1, "", f"{words}\n"))
+    with pytest.raises(Unanswered) as caught:
+        database.engines()
+    assert caught.value.message == f"the database did not answer: database-0: status 1: {words}"
+    assert (caught.value.exit_code, caught.value.hint) == (11, "systemctl status mariadb on database-0")
+
+
+@pytest.mark.parametrize("ask", ASKS)
+def test_whatever_a_server_that_is_away_is_asked_it_did_not_answer(
+    database: Database, remote: ScriptedRemote, ask: str
+) -> None:
+    remote.on("mariadb", Result(1, "", NO_SOCKET))
+    with pytest.raises(Unanswered, match="the database did not answer"):
+        ASKS[ask](database)
+
+
+def test_a_query_without_an_end_was_not_answered(database: Database, remote: ScriptedRemote) -> None:
+    remote.on("mariadb", CommandFailed("database-0: no end within 60 s", status=-1))
+    with pytest.raises(Unanswered, match=r"^the database did not answer: database-0: no end within 60 s\n"):
+        database.engines()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "ERROR 1146 (42S02) at line 1: Table 'heat.service' doesn't exist",
+        "ERROR 1064 (42000) at line 1: You have an error in your SQL syntax",
+        "ERROR 20021 (HY000): what it may be",
+        "",
+    ],
+    ids=["no table", "no SQL", "another number", "nothing"],
+)
+def test_an_answer_that_is_an_error_is_no_silence(database: Database, remote: ScriptedRemote, words: str) -> None:
+    remote.on("mariadb", Result(1, "", words))
+    with pytest.raises(CommandFailed) as caught:
+        database.engines()
+    assert (caught.value.exit_code, caught.value.status, caught.value.stderr) == (7, 1, words)
+
+
+def test_a_host_that_is_lost_is_not_taken_for_a_server_that_is_away(database: Database, remote: ScriptedRemote) -> None:
+    remote.on("mariadb", HostUnreachable("database-0 is gone"))
+    with pytest.raises(HostUnreachable, match=r"^database-0 is gone$"):
+        database.engines()
 
 
 # --- the backup

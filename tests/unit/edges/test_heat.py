@@ -222,6 +222,34 @@ def test_deleting_goes_to_the_stack_by_id(cloud: Cloud, heat: Heat) -> None:
     assert cloud.asked[-1][0] == "DELETE"
 
 
+SIGNAL = {"Status": "SUCCESS", "UniqueId": "canary", "Reason": "it is over", "Data": ""}
+
+
+def test_a_signal_goes_to_the_resource_of_its_stack_as_the_user(cloud: Cloud, heat: Heat) -> None:
+    path = "/v1/p/stacks/canary-1/s1/resources/handle/signal"
+    cloud.answer("POST", path, 200)
+    heat.signal("canary-1/s1", "handle", SIGNAL)
+    assert cloud.asked == [("POST", path, SIGNAL)]
+    assert cloud.tokens == ["token"]
+
+
+def test_a_signal_may_name_its_stack_by_id_alone(cloud: Cloud, heat: Heat) -> None:
+    path = "/v1/p/stacks/canary-1/s1/resources/handle/signal"
+    cloud.redirect("/v1/p/stacks/s1", "/v1/p/stacks/canary-1/s1")
+    cloud.answer("POST", path, 200)
+    heat.signal("s1", "handle", SIGNAL)
+    assert cloud.asked[-1] == ("POST", path, SIGNAL)
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 500])
+def test_a_signal_that_is_not_taken_is_refused(cloud: Cloud, heat: Heat, status: int) -> None:
+    path = "/v1/p/stacks/canary-1/s1/resources/handle/signal"
+    cloud.answer("POST", path, status, {"error": {"message": "nobody waits"}})
+    error = _refused(lambda: heat.signal("canary-1/s1", "handle", SIGNAL))
+    assert error.status == status
+    assert error.message.startswith("signalling handle of stack canary-1/s1: ")
+
+
 def test_validating_returns_heats_reading(cloud: Cloud, heat: Heat) -> None:
     cloud.answer("POST", "/v1/p/validate", 200, {"Parameters": {"image": {}}})
     assert heat.validate(template={}) == {"Parameters": {"image": {}}}
@@ -329,6 +357,14 @@ def test_a_tls_error_is_told_without_the_secret_in_the_address(cloud: Cloud, hea
 def test_an_address_that_nobody_can_reach_is_told_without_its_secret(heat: Heat, host: str) -> None:
     error = _refused(lambda: heat.send("PUT", host + _SECRET))
     assert error.message.startswith(f"PUT {host}/v1/signal: Unexpected exception for {host}/v1/signal")
+    assert "hunter2" not in str(error)
+
+
+@pytest.mark.parametrize("host", ["http://[::1", f"http://{64 * 'a'}.cloud", "http://a b", "http://*.cloud", "handle"])
+def test_an_address_that_is_none_is_refused_without_its_secret(heat: Heat, host: str) -> None:
+    error = _refused(lambda: heat.send("PUT", host + _SECRET))
+    assert (error.status, error.timed_out) == (0, False)
+    assert error.message.startswith(f"PUT {host}/v1/signal: ")
     assert "hunter2" not in str(error)
 
 
