@@ -52,7 +52,10 @@ class Inventory:
             if host.name == name:
                 return host
         known = ", ".join(host.name for host in self.hosts)
-        raise ConfigurationInvalid(f"environment {self.environment} has no host {name!r} (there are: {known})")
+        raise ConfigurationInvalid(
+            f"environment {self.environment} has no host {name!r} (there are: {known})",
+            hint=f"inv status {self.environment}",
+        )
 
 
 def hosts_of(role: Role, output: Mapping[str, Mapping[str, Any]]) -> tuple[Host, ...]:

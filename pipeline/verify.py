@@ -127,14 +127,17 @@ def verify(
         survey.begin(hosts, whole=not selection.expression)
         plugin = Checks(Subject(site, release, vhost, hosts, survey), lambda results: _tell(results, report))
         try:
-            _run(plugin, selection.expression)
+            _run(plugin, selection.expression, f"inv verify {site.environment.name} -k 'clock or disk'")
         finally:
             remote.end()
     return VerifyReport(site.environment.name, release.id, tuple(plugin.results), time.monotonic() - started)
 
 
-def _run(plugin: Any, expression: str) -> None:
-    """Run pytest over the checks, in this process and apart from any other pytest of it."""
+def _run(plugin: Any, expression: str, example: str) -> None:
+    """Run pytest over the checks, in this process and apart from any other pytest of it.
+
+    Raises ConfigurationInvalid, with an `example` of one that is, for an expression that fits nothing or is none.
+    """
     import pytest
 
     arguments = ["-c", str(_HOME / "pytest.ini"), "--rootdir", str(_HOME), "--noconftest", "--disable-plugin-autoload"]
@@ -150,16 +153,13 @@ def _run(plugin: Any, expression: str) -> None:
         print(said.getvalue(), file=sys.stderr, end="")  # what a signal's handler had to say
         raise plugin.stopped
     if status == pytest.ExitCode.USAGE_ERROR and expression:
-        raise ConfigurationInvalid(_mistake(said.getvalue(), expression), hint=_AS_K)
+        raise ConfigurationInvalid(_mistake(said.getvalue(), expression), hint=example)
     ran = status in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
     if plugin.broken or not ran:
         broken = "; ".join(plugin.broken) or f"pytest ended with {status!r}"
         raise PipelineError(f"the checks could not be run: {broken}", hint="inv test: the checks themselves are wrong")
     if expression and not plugin.chosen:
-        raise ConfigurationInvalid(f"no check of these hosts fits -k {expression!r}", hint=_AS_K)
-
-
-_AS_K = "words of a check's name, role or host, with and, or, not: -k 'clock or disk'"
+        raise ConfigurationInvalid(f"no check of these hosts fits -k {expression!r}", hint=example)
 
 
 def _mistake(said: str, expression: str) -> str:

@@ -14,6 +14,9 @@ MASK = "***"
 # A host's file may hold a secret that is not the region's, which is why it differs: keys tell, and addresses.
 _KEYED = re.compile(r"^([-+ ]?\s*[\w.-]*(?:password|secret|_key|token|credential)\w*\s*[=:]\s*)\S.*$", re.I | re.M)
 _IN_ADDRESS = re.compile(r"://[^\s,]*@")
+# A log says what it likes, where it likes.
+_IN_TEXT = re.compile(r"""((?:password|secret|token|_key)["']?\s*[:=]\s*["']?)[^\s"',;}&]+""", re.I)
+_TOKEN = re.compile(r"\bgAAAA[\w=-]{20,}")  # Keystone's, of Fernet
 
 
 def secrets_of(region: Region) -> tuple[str, ...]:
@@ -31,7 +34,8 @@ def secrets_of(region: Region) -> tuple[str, ...]:
 
 
 def masked(text: str, secrets: Iterable[str] = ()) -> str:
-    """Return `text` with MASK for `secrets`, for values of keys that name one, and for names in front of addresses."""
+    """Return `text` with MASK for `secrets`, for what is called one, and before an address's @."""
     for secret in secrets:
         text = text.replace(secret, MASK)
-    return _IN_ADDRESS.sub(f"://{MASK}@", _KEYED.sub(rf"\g<1>{MASK}", text))
+    text = _IN_ADDRESS.sub(f"://{MASK}@", _KEYED.sub(rf"\g<1>{MASK}", text))
+    return _TOKEN.sub(MASK, _IN_TEXT.sub(rf"\g<1>{MASK}", text))

@@ -56,9 +56,11 @@ class Survey:
 
     def begin(self, hosts: Iterable[Host], *, whole: bool = True) -> None:
         """Ask `hosts` all at once; with `whole`, ask also what only some checks of them need."""
-        for host in hosts:
+        asked = tuple(hosts)
+        for host in asked:
             self._gathered(host)
-            if whole and host.role is Role.API:
+        for host in asked if whole else ():  # they take longest, and no check of another host waits for them
+            if host.role is Role.API:
                 self._ask(f"api {host.name}", partial(self._answers, host))
 
     def close(self) -> None:

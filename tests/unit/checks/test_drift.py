@@ -61,6 +61,15 @@ def test_whatever_holds_a_secret_is_masked() -> None:
     assert shown == "transport_url = rabbit://***@198.18.7.1:5672/v\nadmin_password=***\nit said ***"
 
 
+def test_secrets_in_the_middle_of_a_log_are_masked_and_words_about_them_are_not() -> None:
+    token = f"gAAAA{'x' * 40}"
+    assert masked(f"it sent {{'password': 'abc', 'user': 'b'}} with X-Auth-Token: {token}; and {token}") == (
+        "it sent {'password': '***', 'user': 'b'} with X-Auth-Token: ***; and ***"
+    )
+    told = "expected tokens good for 600 s; found 60 s\nlikely: [token] expiration of Keystone is short"
+    assert masked(told) == told
+
+
 def test_every_secret_of_a_region_is_known() -> None:
     assert set(secrets_of(region())) == set(SECRETS.values())
 
