@@ -37,7 +37,8 @@ class BrokerFacts:
 def ask_broker(vhost: str) -> str:
     """Return the script whose answer `read_broker` reads.
 
-    Each of RabbitMQ's commands starts a runtime of its own for a second: they start together.
+    Each of RabbitMQ's commands starts a runtime of its own for a second: they start together. One that cannot put
+    queues' arguments into JSON is asked without them.
     """
     queues = shlex.join(["rabbitmqctl", "-q", "--formatter", "json", "list_queues", "-p", vhost])
     return f"""\
@@ -47,7 +48,8 @@ answers=$(mktemp -d)
 trap 'rm -rf "$answers"' EXIT
 rabbitmqctl -q export_definitions - >"$answers/definitions" 2>"$answers/why" &
 definitions=$!
-{queues} name messages_ready consumers arguments >"$answers/queues" 2>/dev/null || echo '[]' >"$answers/queues" &
+list_queues() {{ {queues} name messages_ready consumers "$@" >"$answers/queues" 2>/dev/null; }}
+{{ list_queues arguments || list_queues || echo '[]' >"$answers/queues"; }} &
 rabbitmq-diagnostics -q check_local_alarms >"$answers/alarm" 2>&1 && : >"$answers/alarm" &
 wait "$definitions" || {{ tail -n 3 "$answers/why" >&2; exit 1; }}
 wait

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+from pathlib import Path
 from typing import Any
 
-from pipeline.checks.brokerfacts import broker_facts, read_broker
+from pipeline.checks.brokerfacts import ask_broker, broker_facts, read_broker
 from pipeline.edges.broker import Queue
 
 HASH = "never-to-be-shown"
@@ -69,3 +72,29 @@ def test_what_the_script_prints_is_read() -> None:
     said = f"== definitions\n{json.dumps(DEFINITIONS)}\n\n== queues\n[]\n\n== alarm\nmemory\n\n"
     facts = read_broker(said, "heat-1")
     assert (facts.vhosts, facts.alarm) == ({"/", "heat-1"}, "memory")
+
+
+def _asked(tools: Path, rabbitmqctl: str) -> subprocess.CompletedProcess[str]:
+    """Ask a broker whose commands are these scripts."""
+    for name, body in {"rabbitmqctl": rabbitmqctl, "rabbitmq-diagnostics": "exit 0"}.items():
+        (tools / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tools / name).chmod(0o755)
+    path = f"{tools}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path}
+    return subprocess.run(["sh", "-s"], input=ask_broker("heat-1"), capture_output=True, text=True, env=environment)
+
+
+def test_a_broker_that_cannot_tell_queues_arguments_is_asked_without(tmp_path: Path) -> None:
+    says = f"""\
+case "$*" in
+    *export_definitions*) echo '{json.dumps(DEFINITIONS)}' ;;
+    *arguments*) echo '[{{'; exit 70 ;;
+    *) echo '{json.dumps(QUEUES)}' ;;
+esac"""
+    facts = read_broker(_asked(tmp_path, says).stdout, "heat-1")
+    assert (facts.queues, facts.alarm) == ({"engine": Queue("engine", 0, 4)}, "")
+
+
+def test_a_broker_that_is_down_says_why(tmp_path: Path) -> None:
+    done = _asked(tmp_path, "echo nodedown >&2; exit 69")
+    assert (done.returncode, done.stderr) == (1, "nodedown\n")
