@@ -97,6 +97,20 @@ class Ssh(_Frozen):
     user: Name = "pipeline"
     port: int = Field(default=22, ge=1, le=65535)
     connect_timeout: Seconds = 20
+    jump: tuple[str, ...] = ()
+    """Jump hosts on the way, the first one first: USER@HOST:PORT."""
+    config: Path | None = None
+    """An OpenSSH client configuration whose ProxyJump is heeded where `jump` is not set, as ~/.ssh/config."""
+    known_hosts: Path | None = None
+    """Where the keys of jump hosts are pinned."""
+    starts: int = Field(default=8, ge=1, le=100)
+    """How many connections are opened at once through one jump host: its sshd drops more (MaxStartups)."""
+    identity: Path | None = None
+    """A private key to log in with, instead of the environment's own."""
+    certificate: Path | None = None
+    """The user's certificate for that key, where it is not beside it."""
+    agent: bool = False
+    """Whether keys of an SSH agent are tried too."""
 
 
 class HeatSettings(_Frozen):

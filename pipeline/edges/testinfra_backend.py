@@ -8,7 +8,7 @@ from typing import Any
 from testinfra.backend.base import BaseBackend, CommandResult
 from testinfra.host import Host as TestinfraHost
 
-from pipeline.edges.ssh import Remote, Result
+from pipeline.edges.ssh import Heard, Remote, Result
 from pipeline.errors import HostKeyRefused, HostUnreachable
 from pipeline.inventory import Host
 
@@ -44,12 +44,21 @@ class GivesUp:
         self._remote = remote
         self._lost: dict[str, HostUnreachable | HostKeyRefused] = {}
 
-    def run(self, host: Host, script: str, *, timeout: float = 300, check: bool = True, root: bool = True) -> Result:
+    def run(
+        self,
+        host: Host,
+        script: str,
+        *,
+        timeout: float = 300,
+        check: bool = True,
+        root: bool = True,
+        heard: Heard | None = None,
+    ) -> Result:
         """Run `script` on `host`; see Remote.run."""
         if lost := self._lost.get(host.name):
             raise type(lost)(lost.message, hint=lost.hint)  # a new one: an old one's traceback would grow each time
         try:
-            return self._remote.run(host, script, timeout=timeout, check=check, root=root)
+            return self._remote.run(host, script, timeout=timeout, check=check, root=root, heard=heard)
         except (HostUnreachable, HostKeyRefused) as error:
             self._lost[host.name] = error
             raise

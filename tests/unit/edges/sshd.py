@@ -33,6 +33,7 @@ class SshServer:
         self.commands: list[str] = []
         self.connections = 0
         self.refuse_first = 0
+        self.received = 0  # bytes of commands' input
         self._keys, self._user, self._public_key, self._path = keys, user, public_key, path
         self._transports: list[paramiko.Transport] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -67,11 +68,11 @@ class SshServer:
         environment = {"PATH": f"{self._path}:/usr/bin:/bin"}
         pipe = subprocess.PIPE
         with subprocess.Popen(
-            ["/bin/sh", "-c", command], stdin=pipe, stdout=pipe, stderr=pipe, env=environment
+            ["/bin/sh", "-c", command], stdin=pipe, stdout=pipe, stderr=pipe, env=environment, start_new_session=True
         ) as child:
             assert child.stdout is not None
             assert child.stderr is not None
-            feeder = threading.Thread(target=_feed, args=(channel, child), daemon=True)
+            feeder = threading.Thread(target=self._feed, args=(channel, child), daemon=True)
             errors = threading.Thread(target=_drain, args=(child.stderr, channel.sendall_stderr), daemon=True)
             feeder.start()
             errors.start()
@@ -82,6 +83,15 @@ class SshServer:
             channel.send_exit_status(status)
             channel.shutdown_write()
             channel.close()
+
+    def _feed(self, channel: paramiko.Channel, child: subprocess.Popen[bytes]) -> None:
+        """Give the command its input; a connection that is lost ends it, as it does with sshd."""
+        assert child.stdin is not None
+        with suppress(OSError), child.stdin as stdin:  # the command may end before its input does
+            while block := channel.recv(_CHUNK):
+                self.received += len(block)
+                stdin.write(block)
+                stdin.flush()
 
     def _serve(self) -> None:
         while True:
@@ -117,14 +127,6 @@ class _Session(paramiko.ServerInterface):
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
         threading.Thread(target=self._server.execute, args=(channel, command.decode()), daemon=True).start()
         return True
-
-
-def _feed(channel: paramiko.Channel, child: subprocess.Popen[bytes]) -> None:
-    """Give the command its input; a connection that is lost ends it, as it does with sshd."""
-    assert child.stdin is not None
-    with suppress(OSError), child.stdin as stdin:  # the command may end before its input does
-        while block := channel.recv(_CHUNK):
-            stdin.write(block)
 
 
 def _drain(stream: object, send: object) -> None:
