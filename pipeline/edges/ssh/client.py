@@ -134,13 +134,14 @@ class SshRemote:
         with suppress(paramiko.SSHException, OSError, EOFError, TimeoutError):
             if shell.pid:
                 killer = Shell(self._connections.session(host), _SHELL[root])
-                killer.run(_kill(shell.pid), time.monotonic() + _KILLING)
+                done = killer.run(_kill(shell.pid), time.monotonic() + _KILLING)
                 self._idle[host.name, root].append(killer)
-                hint = "it was killed there; give it more time, or find out what it waits for"
+                if done.status == 0:
+                    hint = "it was killed there; give it more time, or find out what it waits for"
         shell.close()
         return CommandFailed(f"{host.name}: no end within {timeout:.0f} s", status=-1, hint=hint)
 
 
 def _kill(pid: int) -> str:
     """Kill the process group of a shell: sshd gives each session one, and children stay in it."""
-    return f"group=$(cut -d ' ' -f 5 /proc/{pid}/stat) && kill -KILL -- -$group"
+    return f"group=$(cut -d ' ' -f 5 /proc/{pid}/stat) && kill -s KILL -- -$group"

@@ -35,9 +35,9 @@ class Connections:
         self._settings = settings
         self._identity = identity
         self._routes = Routes(settings)
-        self._transports: dict[str, paramiko.Transport] = {}
-        self._opening: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._starts: defaultdict[str, threading.Semaphore] = defaultdict(lambda: threading.Semaphore(settings.starts))
+        self._transports: dict[Hop, paramiko.Transport] = {}
+        self._opening: defaultdict[Hop, threading.Lock] = defaultdict(threading.Lock)
+        self._starts: defaultdict[Hop, threading.Semaphore] = defaultdict(lambda: threading.Semaphore(settings.starts))
         self._guard = threading.Lock()
         self._closed = False
 
@@ -55,7 +55,7 @@ class Connections:
     def drop(self, host: Host) -> None:
         """Close the connection to `host`, so that the next use opens another."""
         with self._guard:
-            transport = self._transports.pop(host.name, None)
+            transport = self._transports.pop(self._routes.to(host)[-1], None)
         if transport is not None:
             transport.close()
 
@@ -70,20 +70,20 @@ class Connections:
     def _to(self, hops: Sequence[Hop]) -> paramiko.Transport:
         hop = hops[-1]
         with self._guard:
-            opening = self._opening[hop.name]
+            opening = self._opening[hop]
         with opening:
-            transport = self._transports.get(hop.name)
+            transport = self._transports.get(hop)
             if transport is None or not transport.is_active():
                 transport = self._connect(hops)
-                self._keep(hop.name, transport)
+                self._keep(hop, transport)
         return transport
 
-    def _keep(self, name: str, transport: paramiko.Transport) -> None:
+    def _keep(self, hop: Hop, transport: paramiko.Transport) -> None:
         with self._guard:
             if self._closed:
                 transport.close()
                 raise EOFError("the run is over")
-            self._transports[name] = transport
+            self._transports[hop] = transport
 
     def _connect(self, hops: Sequence[Hop]) -> paramiko.Transport:
         keys = self._identity.keys()
@@ -99,7 +99,7 @@ class Connections:
         if len(hops) == 1:
             return self._log_in(hops[-1], self._socket(hops[-1]), keys)
         with self._guard:
-            starts = self._starts[hops[-2].name]
+            starts = self._starts[hops[-2]]
         with starts:
             return self._log_in(hops[-1], self._through(hops), keys)
 
@@ -132,12 +132,12 @@ class Connections:
                 raise refusal(hop.where, f"host key {fingerprint(shown)}", hop.host_keys)
             self._authenticate(transport, hop, keys)
         except IncompatiblePeer as error:
-            transport.close()
+            _end(transport)
             if "host key" not in str(error):
                 raise
             raise refusal(hop.where, "no key of a pinned type", hop.host_keys) from error
         except BaseException:
-            transport.close()
+            _end(transport)
             raise
         return transport
 
@@ -146,6 +146,8 @@ class Connections:
             try:
                 transport.auth_publickey(hop.user, key)
             except paramiko.AuthenticationException as error:
+                if "saw EOF" in str(error):  # paramiko's word for a connection that was lost meanwhile
+                    raise EOFError("it was lost while logging in") from error
                 refused = error
             else:
                 return
@@ -153,3 +155,9 @@ class Connections:
             f"{hop.where} refuses user {hop.user} with key {self._identity.path}",
             hint="check ssh.user and the environment's key",
         ) from refused
+
+
+def _end(transport: paramiko.Transport) -> None:
+    """Close a connection that never came to be, and end the timer of its handshake, which would stay for 15 s."""
+    transport.close()
+    transport.packetizer.complete_handshake()

@@ -123,8 +123,9 @@ class _Stream:
     def _sure(self, data: bytes) -> int:
         """Return how many bytes of `data` are no begin of a mark; where lines are told, up to the last line's end."""
         at = data.find(self._mark)
-        sure = at if at >= 0 else max(0, len(data) - len(self._mark))
-        return sure if self._heard is None else data.rfind(b"\n", 0, sure) + 1
+        if self._heard is not None:
+            return data.rfind(b"\n", 0, at if at >= 0 else len(data)) + 1
+        return at if at >= 0 else max(0, len(data) - len(self._mark))
 
     def _keep(self, data: bytes) -> None:
         """Keep what is between the first mark and the last; before the first, it is a straggler's."""
