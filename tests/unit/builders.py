@@ -19,7 +19,7 @@ from rich.console import Console
 from pipeline import commands
 from pipeline.edges.clock import Clock, FakeClock
 from pipeline.edges.heat import HeatRefused
-from pipeline.edges.ssh import Result, failure
+from pipeline.edges.ssh import Heard, Result, failure
 from pipeline.environment import Environment, Role, load, merge
 from pipeline.errors import HostUnreachable
 from pipeline.fleet import Fleet, HostState
@@ -174,7 +174,16 @@ class ScriptedRemote:
         """Answer scripts in which `pattern` is found, on every host or on `host` alone; no answer is an empty one."""
         self._rules.insert(0, (re.compile(pattern, re.MULTILINE), host, list(answers or ("",))))
 
-    def run(self, host: Host, script: str, *, timeout: float = 300, check: bool = True, root: bool = True) -> Result:
+    def run(
+        self,
+        host: Host,
+        script: str,
+        *,
+        timeout: float = 300,
+        check: bool = True,
+        root: bool = True,
+        heard: Heard | None = None,
+    ) -> Result:
         if self.ends_steps and (step := _DETACHED.search(script)):
             return self._run_detached(host, step[2])
         if self.ends_steps and "rm -f step script stdout stderr status" in script:  # a detached step's result was read
@@ -187,6 +196,10 @@ class ScriptedRemote:
         if isinstance(answer, Exception):
             raise answer
         result = Result(0, answer, "") if isinstance(answer, str) else answer
+        if heard is not None:
+            for stream, text in (("stdout", result.stdout), ("stderr", result.stderr)):
+                for line in text.splitlines():
+                    heard(stream, line)
         if check and result.status:
             raise failure(host, result)
         return result

@@ -16,7 +16,7 @@ from pipeline import environment
 from pipeline.checks import survey
 from pipeline.checks.result import CheckResult
 from pipeline.edges.clock import SystemClock
-from pipeline.edges.ssh import Result
+from pipeline.edges.ssh import Heard, Result
 from pipeline.environment import Role
 from pipeline.errors import CommandFailed, HostUnreachable, PipelineError
 from pipeline.inventory import Host, Inventory
@@ -36,7 +36,16 @@ class ThisMachine:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    def run(self, host: Host, script: str, *, timeout: float = 300, check: bool = True, root: bool = True) -> Result:
+    def run(
+        self,
+        host: Host,
+        script: str,
+        *,
+        timeout: float = 300,
+        check: bool = True,
+        root: bool = True,
+        heard: Heard | None = None,
+    ) -> Result:
         self.asked.append(host.name)
         done = subprocess.run(["sh", "-s"], input=script, capture_output=True, text=True, timeout=timeout)
         if check and done.returncode:
@@ -53,7 +62,16 @@ class ThisMachine:
 class Gone(ThisMachine):
     """A Remote whose hosts are all gone."""
 
-    def run(self, host: Host, script: str, *, timeout: float = 300, check: bool = True, root: bool = True) -> Result:
+    def run(
+        self,
+        host: Host,
+        script: str,
+        *,
+        timeout: float = 300,
+        check: bool = True,
+        root: bool = True,
+        heard: Heard | None = None,
+    ) -> Result:
         self.asked.append(host.name)
         raise HostUnreachable(f"{host.name} is gone")
 
