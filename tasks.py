@@ -333,6 +333,99 @@ def bench_soak(
         raise VerificationFailed(failed, hint="read the last run's directory in .state/bench/runs/local")
 
 
+@command(
+    help={
+        "hosts": "how many, as 8,64,200",
+        "commands": "how many on each host, as 1,10",
+        "pushes": "files to copy to each host, in MB; none for no files",
+        "push_hosts": "how many hosts get files",
+        "rounds": "counted rounds, after one to warm up",
+        "tools": "only some: pipeline,asyncssh",
+        "json": "file for the figures",
+        "svg": "file for a plot",
+        "table": "file for the tables, in Markdown",
+    }
+)
+def bench_ssh(
+    _: Context, hosts: str = "8,64,200", commands: str = "1,10", pushes: str = "1,60", push_hosts: str = "8",
+    rounds: int = 5, tools: str = "", json: str = "", svg: str = "", table: str = "",
+) -> None:  # fmt: skip
+    """Run commands on many hosts and copy files to them, beside Ansible, Mitogen, pyinfra, Fabric and others."""
+    from benchmarks.figures import ssh_verdicts
+    from benchmarks.ssh import Plan, failures, measure
+
+    plan = Plan(
+        hosts=_numbers("--hosts", hosts),
+        commands=_numbers("--commands", commands),
+        pushes=() if pushes == "none" else _numbers("--pushes", pushes),
+        push_hosts=_numbers("--push-hosts", push_hosts),
+        rounds=rounds,
+        tools=_names(tools),
+    )
+    it = pipeline()
+    figures = measure(plan, it.progress.say)
+    _publish(it, figures, ssh_verdicts(figures["cases"]), json=json, svg=svg, table=table)
+    _require_no_failure(failures(figures))
+
+
+@command(
+    help={
+        "hosts": "how many",
+        "rounds": "counted rounds, after one to warm up",
+        "tools": "only some: pipeline,paramiko",
+        "json": "file for the figures",
+        "svg": "file for a plot",
+        "table": "file for the tables, in Markdown",
+    }
+)
+def bench_verify(
+    _: Context, hosts: int = 8, rounds: int = 5, tools: str = "", json: str = "", svg: str = "", table: str = ""
+) -> None:
+    """Check hosts by the pipeline's backend of testinfra, beside testinfra's own over paramiko and ssh."""
+    from benchmarks.figures import verify_verdicts
+    from benchmarks.ssh import failures
+    from benchmarks.verify import measure
+
+    it = pipeline()
+    figures = measure(hosts, rounds, _names(tools), it.progress.say)
+    _publish(it, figures, verify_verdicts(figures["cases"]), json=json, svg=svg, table=table)
+    _require_no_failure(failures(figures))
+
+
+def _numbers(option: str, text: str) -> tuple[int, ...]:
+    from pipeline.errors import ConfigurationInvalid
+
+    numbers = text.split(",")
+    if not all(one.isascii() and one.isdecimal() and int(one) for one in numbers):
+        raise ConfigurationInvalid(f"{option}: expected numbers, as 8,64, found {text!r}", hint="the same with --help")
+    return tuple(int(one) for one in numbers)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for name in text.split(",") if name)
+
+
+def _publish(it: Pipeline, figures: Any, verdicts: Any, *, json: str, svg: str, table: str) -> None:
+    """Write figures to the files named, each only where it is, and print them."""
+    from benchmarks import plot, tables
+    from pipeline import show
+
+    if json:
+        show.save_figures(figures, Path(json))
+    if svg:
+        show.write(Path(svg), plot.svg(figures))
+    if table:
+        show.write(Path(table), tables.markdown(figures, verdicts))
+    tables.show(figures, verdicts, it.progress.console)
+
+
+def _require_no_failure(told: str) -> None:
+    from pipeline.errors import VerificationFailed
+
+    if told:
+        raise VerificationFailed(f"the pipeline failed: {told}", hint="the same again with --tools pipeline")
+
+
 # lock: who changes an environment
 
 
@@ -495,6 +588,8 @@ def _collection() -> Collection:
     bench = Collection("bench")
     bench.add_task(bench_upgrade, name="upgrade")
     bench.add_task(bench_soak, name="soak")
+    bench.add_task(bench_ssh, name="ssh")
+    bench.add_task(bench_verify, name="verify")
     root.add_collection(bench)
     root.add_collection(canary)
     root.add_collection(lock)
