@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
 
 def main() -> None:
@@ -29,6 +29,9 @@ def main() -> None:
     spec = json.loads(Path(sys.argv[1]).read_text("utf-8"))
     # A daemon that the program leaves becomes our child: its CPU counts, and it can be ended.
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    for one in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(one, _give_up)
     print(json.dumps(measured(spec)))
 
 
@@ -57,6 +60,12 @@ def measured(spec: dict[str, Any]) -> dict[str, Any]:
         "cpu_s": used.ru_utime + used.ru_stime,
         "peak_mb": max(peak, used.ru_maxrss / 1024),
     }
+
+
+def _give_up(_signal: int, _frame: object) -> None:
+    """Whoever wanted the figures wants them no more, or is gone: end the program, and all of it."""
+    end_descendants()
+    os._exit(1)
 
 
 class Watch:

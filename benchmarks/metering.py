@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from benchmarks.figures import Measured
 from benchmarks.sshd import Fleet
@@ -29,13 +29,8 @@ def metered(run: Run, fleet: Fleet, complaint: Callable[[Run, int], str], *, wat
     specification = run.place / "meter.json"
     specification.write_text(json.dumps(run.specification(watch=watch, timeout=TIMEOUT)), "utf-8")
     connections, spent = fleet.connections(), fleet.cpu_seconds()
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", str(_METER), str(specification)], capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        raise PipelineError(f"the meter of {run.place.name} broke: {done.stderr.strip()[-300:]}")
+    figures = _figures(specification)
     fleet.settle()
-    figures = json.loads(done.stdout)
     opened = fleet.connections() - connections
     failed = f"status {figures['status']}: {_last_words(run)}" if figures["status"] else complaint(run, opened)
     return Measured(
@@ -58,6 +53,21 @@ def alternate(
         for name in (*able[first:], *able[:first]):
             runs[name].append(measure(name, number))
     return {name: (warm_ups[name], runs[name]) for name in names}
+
+
+def _figures(specification: Path) -> dict[str, Any]:
+    """Run the meter. Whatever interrupts us, it ends the tool and all that the tool started."""
+    command = [sys.executable, "-I", "-S", str(_METER), str(specification)]
+    meter = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        out, told = meter.communicate()
+    except BaseException:
+        meter.terminate()
+        meter.wait()
+        raise
+    if meter.returncode != 0:
+        raise PipelineError(f"the meter of {specification.parent.name} broke: {told.strip()[-300:]}")
+    return dict(json.loads(out))
 
 
 def _last_words(run: Run) -> str:

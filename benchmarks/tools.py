@@ -82,7 +82,7 @@ def _ansible(work: Work, place: Path, venv: Path, *, mitogen: bool) -> Run:
     (place / "play.json").write_text(json.dumps(_play(work)), "utf-8")
     (place / "ansible.cfg").write_text(_settings(work, venv, mitogen=mitogen), "utf-8")
     argv = [str(venv / "bin" / "ansible-playbook"), "-i", "inventory.json", "play.json"]
-    settings = {"ANSIBLE_CONFIG": str(place / "ansible.cfg"), "ANSIBLE_HOME": str(place / "a")}
+    settings = {"ANSIBLE_CONFIG": str(place / "ansible.cfg")}
     return Run(argv, place, lambda: printed_by_ansible((place / "output").read_text("utf-8")), settings)
 
 
