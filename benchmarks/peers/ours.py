@@ -6,9 +6,7 @@ With "handshakes" it connects and no more, with "startup" it does not even that.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
 
 from benchmarks.peers.work import Work, given
 from pipeline.edges.parallel import on_each
@@ -25,7 +23,7 @@ def main() -> None:
         if sys.argv[2:] == ["startup"]:
             return
         if sys.argv[2:] == ["handshakes"]:
-            on_each(hosts, _connect(remote))
+            on_each(hosts, remote.connect)
         elif work.source:
             on_each(hosts, lambda host: remote.put(host, Path(work.source), work.target(host.name)))
         else:
@@ -35,13 +33,6 @@ def main() -> None:
 
 def _run(remote: SshRemote, host: Host, work: Work) -> list[str]:
     return [remote.run(host, command, root=False).stdout for command in work.commands]
-
-
-def _connect(remote: Any) -> Callable[[Host], object]:
-    """Return what every run and put of `remote` begin with, and no more: no other way to SSH is to be measured here."""
-    if hasattr(remote, "_connections"):
-        return cast(Callable[[Host], object], remote._connections.transport)
-    return lambda host: remote._connect(host).close()
 
 
 if __name__ == "__main__":

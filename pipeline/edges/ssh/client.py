@@ -82,6 +82,11 @@ class SshRemote:
             raise failure(host, result)
         return result
 
+    def connect(self, host: Host) -> None:
+        """Open the connection to `host` where there is none. Raises HostUnreachable and HostKeyRefused."""
+        with self._reaching(host, "connecting"):
+            self._connections.transport(host)
+
     def put(self, host: Host, source: Path, target: str) -> None:
         """Copy file `source` to `target` on `host`; see Remote.put."""
         digest = self._digests.of(source)
