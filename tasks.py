@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from pipeline.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parent
-DEBUG = "--debug" in sys.argv or "-d" in sys.argv
+_OWN = sys.argv[: sys.argv.index("--")] if "--" in sys.argv else sys.argv  # what follows is for hosts
+DEBUG = "--debug" in _OWN or "-d" in _OWN
 
 
 def command(*positional: str, **options: Any) -> Callable[[Callable[..., None]], Any]:
@@ -154,6 +156,56 @@ def logs(_: Context, name: str, lines: str = "50") -> None:
     path = localcloud.logs(pipeline().workspace.cloud, name)
     written = path.read_text(encoding="utf-8", errors="replace").splitlines()
     print(*[line for line in written if line.strip()][-int(lines) :], sep="\n")
+
+
+# ssh: many hosts at once
+
+
+@command(
+    "environment",
+    help={
+        "role": "engine, api …, or several: engine,api",
+        "limit": "only these hosts: engine-0,api-1",
+        "timeout": "how long each host may take, as 30s or 5m",
+        "json": "file for the results, as JSON",
+        "root": "by sudo, or as the user that logs in",
+    },
+)
+def run_on_hosts(
+    context: Context,
+    environment: str,
+    role: str = "",
+    limit: str = "",
+    timeout: str = "5m",
+    json: str = "",
+    root: bool = True,
+) -> None:
+    """Run a command on many hosts at once: inv ssh.run ENVIRONMENT --role engine -- COMMAND."""
+    from pipeline import show
+    from pipeline.fanout import script_of, unfinished
+    from pipeline.hostlines import HostLines
+
+    words = _typed_after_dashes(context)
+    script, seconds, it = script_of(words), _seconds("--timeout", timeout), pipeline()
+    lines = HostLines(sys.stdout, sys.stderr, colour=it.progress.console.color_system is not None)
+    roles, names = _listed(role), _listed(limit)
+    with lines:
+        results = it.run_on_hosts(environment, script, lines, roles=roles, names=names, timeout=seconds, root=root)
+    if json:
+        show.save_host_results(results, Path(json))
+    options = f"--timeout {timeout}{'' if root else ' --no-root'} -- {shlex.join(words)}"
+    if error := unfinished(results, lambda hosts: f"inv ssh.run {environment} --limit {hosts} {options}"):
+        raise error
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, (name.strip() for name in text.split(","))))
+
+
+def _typed_after_dashes(context: Context) -> list[str]:
+    """Return the words after `--` as they were typed: invoke joins them, and a blank within a word is lost in that."""
+    words = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
+    return words if " ".join(words) == context.remainder else [context.remainder]
 
 
 # env: the environments of this checkout
@@ -594,6 +646,9 @@ def _collection() -> Collection:
     root.add_collection(canary)
     root.add_collection(lock)
     root.add_collection(Collection("local", up, down, status, ssh, logs))
+    hosts = Collection("ssh")
+    hosts.add_task(run_on_hosts, name="run")
+    root.add_collection(hosts)
     env = Collection("env")
     env.add_task(list_environments, name="list")
     env.add_task(show_environment, name="show")

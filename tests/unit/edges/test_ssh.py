@@ -111,6 +111,14 @@ def test_a_syntax_error_runs_nothing_at_all(server: SshServer, remote: SshRemote
     assert not (tmp_path / "half").exists()
 
 
+def test_lines_are_heard_by_their_stream(server: SshServer, remote: SshRemote) -> None:
+    heard: list[tuple[str, str]] = []
+    script = "echo a; echo; echo b >&2; printf c; exit 3"
+    remote.run(_host(server), script, root=False, check=False, heard=lambda *line: heard.append(line))
+    assert [line for stream, line in heard if stream == "stdout"] == ["a", "", "c"]
+    assert [line for stream, line in heard if stream == "stderr"] == ["b"]
+
+
 # --- time
 
 
