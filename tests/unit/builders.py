@@ -239,6 +239,33 @@ class ScriptedRemote:
         raise AssertionError(f"{host.name} was not expected to run: {script}")
 
 
+HAS, GIVE, FETCH, STOP_GIVING = r"^whole /", r"^systemd-run .*-spread", r"^until whole ", r"\Asystemctl stop heat-pipe"
+"""The scripts of a spreading; see pipeline.handover."""
+
+
+class Receivers:
+    """What the scripts of a spreading do on hosts, in memory: `there` are those that have a file from the start."""
+
+    def __init__(self, remote: ScriptedRemote, *there: str) -> None:
+        self._remote = remote
+        self._there = set(there)
+        self._fetched: set[tuple[str, str]] = set()
+        remote.on(HAS, self._has)
+        remote.on(GIVE, lambda host, _: f"http://{host.address}:4711/{'x' * 43}\n")
+        remote.on(FETCH, self._fetch)
+        remote.on(STOP_GIVING)
+
+    def _has(self, host: Host, script: str) -> Result:
+        (path,) = re.findall(r"^whole (/\S+) \|\| exit 1$", script, re.MULTILINE)
+        copied = {(name, target) for name, _, target in self._remote.copied}
+        there = host.name in self._there or (host.name, path) in copied | self._fetched
+        return Result(0 if there else 1, "", "")
+
+    def _fetch(self, host: Host, script: str) -> str:
+        self._fetched.add((host.name, *re.findall(r"^target=(\S+)$", script, re.MULTILINE)))
+        return ""
+
+
 ASKS = (r"^\[ -L /opt/heat/current", r"^cat /opt/heat/releases/\S+/manifest\.json$")
 """The questions that the hosts of a fleet are asked, beside those to database, broker and load balancer."""
 
@@ -277,6 +304,7 @@ class Machines:
         remote.on(ASKS[0], self._facts)
         remote.on(ASKS[1], lambda _, script: KNOWN[script.split("/")[4]].to_json())
         remote.on(r"^mkdir -p /opt/heat/releases$", self._install)
+        Receivers(remote)
         remote.on(r"^ *mv -T -- /opt/heat/releases/", self._remove)
         remote.on(r"systemctl is-active --quiet heat-", lambda host, _: Result(0 if self._healthy(host) else 3, "", ""))
         remote.on(r"FROM heat\.service", self._engines)
