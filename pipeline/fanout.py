@@ -151,7 +151,7 @@ def unfinished(results: Sequence[HostResult], again: Callable[[str], str]) -> Pi
     told = "; ".join(f"{kind}: {_names(results, kind)}" for kind in Outcome)
     if not any(result.reached for result in results):
         return PreflightUnreachable(f"no host could be reached, and nothing ran; {told}", hint=again(",".join(left)))
-    what = f"{counts[Outcome.FAILED]} of {len(results)} hosts failed, {counts[Outcome.UNREACHABLE]} were unreachable"
+    what = f"{counts[Outcome.FAILED]} of {len(results)} hosts failed, {counts[Outcome.UNREACHABLE]} unreachable"
     return HostsFailed(f"{what}; {told}", hint=again(",".join(left)))
 
 

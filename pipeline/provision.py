@@ -76,7 +76,7 @@ def _spread(site: Site, hosts: tuple[Host, ...], built: Built, archive: str) -> 
         url=url,
         timeout=site.environment.deadlines.step,
         insist=site.insist,
-        report=lambda arrival: site.progress.say(str(arrival)),
+        report=site.progress.say,
     )
     return {arrival.host: arrival for arrival in arrivals}
 

@@ -63,7 +63,7 @@ def spread(
     url: str = "",
     timeout: float = 900,
     insist: Callable[[Callable[[], None]], None] = _once,
-    report: Callable[[Arrival], None] = lambda _: None,
+    report: Callable[[str], None] = lambda _: None,
 ) -> tuple[Arrival, ...]:
     """Have file `source`, whose digest is `sha256`, at path `target` on every one of `hosts`; return what became of it
     on each, in their order.
@@ -71,7 +71,7 @@ def spread(
     A host that has it whole already gets nothing. With `url` hosts fetch it from there; those that cannot, and all
     without one, get it from each other; those that cannot do that either get it from here, which `insist` may try
     again. `timeout` is in seconds, for each transfer. The digest is checked on every host. No host's error is raised:
-    it is in its Arrival. Raises OSError where `source` cannot be read.
+    it is in its Arrival; `report` hears what arrives, and what does not. Raises OSError where `source` cannot be read.
     """
     file = File(target, sha256, source.stat().st_size)
     return _Spread(remote, source, file, timeout, insist, report).run(hosts, url)
@@ -87,13 +87,14 @@ class _Spread:
         file: File,
         timeout: float,
         insist: Callable[[Callable[[], None]], None],
-        report: Callable[[Arrival], None],
+        report: Callable[[str], None],
     ) -> None:
         self._remote, self._source, self._file = remote, source, file
         self._timeout, self._insist, self._report = timeout, insist, report
         self._plan = Plan()
         self._arrived: dict[str, Arrival] = {}
         self._served: list[Host] = []  # where a server may run
+        self._lost: list[Host] = []  # did not answer at first
 
     def run(self, hosts: Sequence[Host], url: str) -> tuple[Arrival, ...]:
         pool = ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="spread")
@@ -102,10 +103,11 @@ class _Spread:
             if url:
                 self._fetch_all(pool, url)
             self._pass_on(pool)
-            self._upload_rest()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             self._stop_serving()
+        self._upload_all(self._plan.rest, _UPLOADS)
+        self._upload_all(self._lost, _AT_ONCE)  # what is waited for here is the hosts
         return tuple(self._arrived[host.name] for host in hosts)
 
     def _look(self, pool: ThreadPoolExecutor, hosts: Sequence[Host]) -> None:
@@ -115,7 +117,7 @@ class _Spread:
                 self._arrive(host, Way.HAD)
                 self._plan.has(host)
             else:
-                (self._plan.rest if there is None else self._plan.lacking).append(host)
+                (self._lost if there is None else self._plan.lacking).append(host)
 
     def _fetch_all(self, pool: ThreadPoolExecutor, url: str) -> None:
         hosts = tuple(self._plan.lacking)
@@ -127,6 +129,7 @@ class _Spread:
                 self._plan.has(host)
             else:
                 self._plan.lacking.append(host)
+                self._tell(error)
 
     def _pass_on(self, pool: ThreadPoolExecutor) -> None:
         running: dict[Future[str], Task] = {}
@@ -145,6 +148,7 @@ class _Spread:
         error = future.exception()
         if isinstance(error, PipelineError):
             self._plan.failed(task)
+            self._tell(error)
             return
         self._plan.succeeded(task, future.result())
         if task.act is Act.PUT:
@@ -152,12 +156,12 @@ class _Spread:
         elif task.giver is not None:
             self._arrive(task.host, Way.GIVEN, task.giver.host.name)
 
-    def _upload_rest(self) -> None:
+    def _upload_all(self, hosts: Sequence[Host], at_once: int) -> None:
         def upload(host: Host) -> PipelineError | None:
             return _error_of(lambda: self._insist(lambda: self._upload(host)))
 
-        with ThreadPoolExecutor(max_workers=_UPLOADS, thread_name_prefix="upload") as pool:
-            for host, error in zip(self._plan.rest, pool.map(upload, self._plan.rest), strict=True):
+        with ThreadPoolExecutor(max_workers=at_once, thread_name_prefix="upload") as pool:
+            for host, error in zip(hosts, pool.map(upload, hosts), strict=True):
                 self._arrive(host, None if error else Way.UPLOADED, error=error)
 
     def _stop_serving(self) -> None:
@@ -169,7 +173,10 @@ class _Spread:
 
     def _arrive(self, host: Host, way: Way | None, giver: str = "", error: PipelineError | None = None) -> None:
         self._arrived[host.name] = arrival = Arrival(host, way, giver, error)
-        self._report(arrival)
+        self._report(str(arrival))
+
+    def _tell(self, error: PipelineError) -> None:
+        self._report(f"{error.message}: another way is tried")
 
     # --- what takes time, in threads
 

@@ -212,7 +212,7 @@ def test_some_that_failed_end_in_7_with_everybody_named_and_the_next_command() -
     assert error is not None
     assert error.exit_code == 7
     assert error.message == (
-        "2 of 4 hosts failed, 1 were unreachable; "
+        "2 of 4 hosts failed, 1 unreachable; "
         "done: engine-0; failed: engine-1 (3), api-0 (no end seen); unreachable: api-1"
     )
     assert error.hint == "inv ssh.run local --limit engine-1,api-0,api-1 -- id"

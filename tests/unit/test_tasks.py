@@ -366,8 +366,7 @@ def test_hosts_that_failed_and_hosts_that_are_gone_end_in_7_and_the_next_command
     assert typed.status == 7
     assert "engine-1 | no\n" in typed.err
     assert typed.err.splitlines()[-2] == (
-        "error: 1 of 4 hosts failed, 1 were unreachable; "
-        "done: api-1, engine-0; failed: engine-1 (3); unreachable: api-0"
+        "error: 1 of 4 hosts failed, 1 unreachable; done: api-1, engine-0; failed: engine-1 (3); unreachable: api-0"
     )
     assert typed.next == "inv ssh.run local --limit api-0,engine-1 --timeout 9s --no-root -- id -u"
     seen = json.loads((tmp_path / "seen.json").read_text())
