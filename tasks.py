@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from pipeline.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parent
-DEBUG = "--debug" in sys.argv or "-d" in sys.argv
+_OWN = sys.argv[: sys.argv.index("--")] if "--" in sys.argv else sys.argv  # what follows is for hosts
+DEBUG = "--debug" in _OWN or "-d" in _OWN
 
 
 def command(*positional: str, **options: Any) -> Callable[[Callable[..., None]], Any]:
@@ -155,6 +157,56 @@ def logs(_: Context, name: str, lines: str = "50") -> None:
     path = localcloud.logs(pipeline().workspace.cloud, name)
     written = path.read_text(encoding="utf-8", errors="replace").splitlines()
     print(*[line for line in written if line.strip()][-int(lines) :], sep="\n")
+
+
+# ssh: many hosts at once
+
+
+@command(
+    "environment",
+    help={
+        "role": "engine, api …, or several: engine,api",
+        "limit": "only these hosts: engine-0,api-1",
+        "timeout": "how long each host may take, as 30s or 5m",
+        "json": "file for the results, as JSON",
+        "root": "by sudo, or as the user that logs in",
+    },
+)
+def run_on_hosts(
+    context: Context,
+    environment: str,
+    role: str = "",
+    limit: str = "",
+    timeout: str = "5m",
+    json: str = "",
+    root: bool = True,
+) -> None:
+    """Run a command on many hosts at once: inv ssh.run ENVIRONMENT --role engine -- COMMAND."""
+    from pipeline import show
+    from pipeline.fanout import script_of, unfinished
+    from pipeline.hostlines import HostLines
+
+    words = _typed_after_dashes(context)
+    script, seconds, it = script_of(words), _seconds("--timeout", timeout), pipeline()
+    lines = HostLines(sys.stdout, sys.stderr, colour=it.progress.console.color_system is not None)
+    roles, names = _listed(role), _listed(limit)
+    with lines:
+        results = it.run_on_hosts(environment, script, lines, roles=roles, names=names, timeout=seconds, root=root)
+    if json:
+        show.save_host_results(results, Path(json))
+    options = f"--timeout {timeout}{'' if root else ' --no-root'} -- {shlex.join(words)}"
+    if error := unfinished(results, lambda hosts: f"inv ssh.run {environment} --limit {hosts} {options}"):
+        raise error
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, (name.strip() for name in text.split(","))))
+
+
+def _typed_after_dashes(context: Context) -> list[str]:
+    """Return the words after `--` as they were typed: invoke joins them, and a blank within a word is lost in that."""
+    words = sys.argv[sys.argv.index("--") + 1 :] if "--" in sys.argv else []
+    return words if " ".join(words) == context.remainder else [context.remainder]
 
 
 # env: the environments of this checkout
@@ -332,6 +384,99 @@ def bench_soak(
     show.soak(figures, it.progress.console)
     if failed := failures(figures):
         raise VerificationFailed(failed, hint="read the last run's directory in .state/bench/runs/local")
+
+
+@command(
+    help={
+        "hosts": "how many, as 8,64,200",
+        "commands": "how many on each host, as 1,10",
+        "pushes": "files to copy to each host, in MB; none for no files",
+        "push_hosts": "how many hosts get files",
+        "rounds": "counted rounds, after one to warm up",
+        "tools": "only some: pipeline,asyncssh",
+        "json": "file for the figures",
+        "svg": "file for a plot",
+        "table": "file for the tables, in Markdown",
+    }
+)
+def bench_ssh(
+    _: Context, hosts: str = "8,64,200", commands: str = "1,10", pushes: str = "1,60", push_hosts: str = "8",
+    rounds: int = 5, tools: str = "", json: str = "", svg: str = "", table: str = "",
+) -> None:  # fmt: skip
+    """Run commands on many hosts and copy files to them, beside Ansible, Mitogen, pyinfra, Fabric and others."""
+    from benchmarks.figures import ssh_verdicts
+    from benchmarks.ssh import Plan, failures, measure
+
+    plan = Plan(
+        hosts=_numbers("--hosts", hosts),
+        commands=_numbers("--commands", commands),
+        pushes=() if pushes == "none" else _numbers("--pushes", pushes),
+        push_hosts=_numbers("--push-hosts", push_hosts),
+        rounds=rounds,
+        tools=_names(tools),
+    )
+    it = pipeline()
+    figures = measure(plan, it.progress.say)
+    _publish(it, figures, ssh_verdicts(figures["cases"]), json=json, svg=svg, table=table)
+    _require_no_failure(failures(figures))
+
+
+@command(
+    help={
+        "hosts": "how many",
+        "rounds": "counted rounds, after one to warm up",
+        "tools": "only some: pipeline,paramiko",
+        "json": "file for the figures",
+        "svg": "file for a plot",
+        "table": "file for the tables, in Markdown",
+    }
+)
+def bench_verify(
+    _: Context, hosts: int = 8, rounds: int = 5, tools: str = "", json: str = "", svg: str = "", table: str = ""
+) -> None:
+    """Check hosts by the pipeline's backend of testinfra, beside testinfra's own over paramiko and ssh."""
+    from benchmarks.figures import verify_verdicts
+    from benchmarks.ssh import failures
+    from benchmarks.verify import measure
+
+    it = pipeline()
+    figures = measure(hosts, rounds, _names(tools), it.progress.say)
+    _publish(it, figures, verify_verdicts(figures["cases"]), json=json, svg=svg, table=table)
+    _require_no_failure(failures(figures))
+
+
+def _numbers(option: str, text: str) -> tuple[int, ...]:
+    from pipeline.errors import ConfigurationInvalid
+
+    numbers = text.split(",")
+    if not all(one.isascii() and one.isdecimal() and int(one) for one in numbers):
+        raise ConfigurationInvalid(f"{option}: expected numbers, as 8,64, found {text!r}", hint="the same with --help")
+    return tuple(int(one) for one in numbers)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for name in text.split(",") if name)
+
+
+def _publish(it: Pipeline, figures: Any, verdicts: Any, *, json: str, svg: str, table: str) -> None:
+    """Write figures to the files named, each only where it is, and print them."""
+    from benchmarks import plot, tables
+    from pipeline import show
+
+    if json:
+        show.save_figures(figures, Path(json))
+    if svg:
+        show.write(Path(svg), plot.svg(figures))
+    if table:
+        show.write(Path(table), tables.markdown(figures, verdicts))
+    tables.show(figures, verdicts, it.progress.console)
+
+
+def _require_no_failure(told: str) -> None:
+    from pipeline.errors import VerificationFailed
+
+    if told:
+        raise VerificationFailed(f"the pipeline failed: {told}", hint="the same again with --tools pipeline")
 
 
 # lock: who changes an environment
@@ -531,10 +676,15 @@ def _collection() -> Collection:
     bench = Collection("bench")
     bench.add_task(bench_upgrade, name="upgrade")
     bench.add_task(bench_soak, name="soak")
+    bench.add_task(bench_ssh, name="ssh")
+    bench.add_task(bench_verify, name="verify")
     root.add_collection(bench)
     root.add_collection(canary)
     root.add_collection(lock)
     root.add_collection(Collection("local", up, down, status, ssh, logs))
+    hosts = Collection("ssh")
+    hosts.add_task(run_on_hosts, name="run")
+    root.add_collection(hosts)
     env = Collection("env")
     env.add_task(list_environments, name="list")
     env.add_task(show_environment, name="show")

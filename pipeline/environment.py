@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.errors import ConfigurationInvalid
 from pipeline.policy import Policy
@@ -23,6 +23,7 @@ __all__ = ["Environment", "Provider", "Role", "Topology", "list_environments", "
 
 DEFAULTS = "defaults"
 _NAME = re.compile(r"^[a-z][a-z0-9-]{0,30}$")
+_RELEASE_URL = re.compile(r"https://[^\s\"\\@{}/]+/[^\s\"\\@{}]*\{archive\}[^\s\"\\@{}]*")
 _MERGE = "tag:yaml.org,2002:merge"
 
 
@@ -91,12 +92,41 @@ class Network(_Frozen):
     dns: tuple[str, ...] = ()
 
 
+def _release_url(text: str) -> str:
+    if not _RELEASE_URL.fullmatch(text):
+        raise ValueError("expected an https:// URL with {archive} in it once, and no password")
+    return text
+
+
+ReleaseUrl = Annotated[str, AfterValidator(_release_url)]
+
+
 class Ssh(_Frozen):
-    """How the pipeline logs in."""
+    """How the pipeline logs in, and where hosts find releases: from each other, unless there is a `release_url`."""
 
     user: Name = "pipeline"
     port: int = Field(default=22, ge=1, le=65535)
     connect_timeout: Seconds = 20
+    jump: tuple[str, ...] = ()
+    """Jump hosts on the way, the first one first: USER@HOST:PORT."""
+    config: Path | None = None
+    """An OpenSSH client configuration whose ProxyJump is heeded where `jump` is not set, as ~/.ssh/config."""
+    known_hosts: Path | None = None
+    """Where the keys of jump hosts are pinned."""
+    starts: int = Field(default=8, ge=1, le=100)
+    """How many connections are opened at once through one jump host: its sshd drops more (MaxStartups)."""
+    identity: Path | None = None
+    """A private key to log in with, instead of the environment's own."""
+    certificate: Path | None = None
+    """The user's certificate for that key, where it is not beside it."""
+    agent: bool = False
+    """Whether keys of an SSH agent are tried too."""
+    release_url: ReleaseUrl | None = None
+    """Where hosts fetch releases from instead of from here: https://…/{archive}."""
+
+    def url_of(self, archive: str) -> str:
+        """Return where hosts fetch the release's `archive`, "" where the environment names no such place."""
+        return self.release_url.replace("{archive}", archive) if self.release_url else ""
 
 
 class HeatSettings(_Frozen):

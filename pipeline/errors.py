@@ -13,6 +13,7 @@ PipelineError                 1   internal error
 │   └── Unanswered           11   database, broker or load balancer did not answer what was asked of it
 ├── OutcomeUnknown           12   a step was started and its end was not seen
 ├── StackFailed               7   a stack of the region failed
+├── HostsFailed               7   a command failed on some of its hosts, or some could not be reached
 ├── HostUnreachable           7   a host was lost in the middle of a run
 ├── HostKeyRefused            9   a host showed a key other than the pinned one
 └── CommandFailed             7   a command on a host ended with another status than 0
@@ -30,6 +31,7 @@ __all__ = [
     "GateRefused",
     "HostKeyRefused",
     "HostUnreachable",
+    "HostsFailed",
     "Inconclusive",
     "LockHeld",
     "OutcomeUnknown",
@@ -125,6 +127,12 @@ class OutcomeUnknown(PipelineError):
 
 class StackFailed(PipelineError):
     """A stack of the region ended in a failed state: its name, its deepest failed resource, Heat's reason."""
+
+    exit_code = 7
+
+
+class HostsFailed(PipelineError):
+    """A command that many hosts ran failed on some, or some could not be reached: all are named."""
 
     exit_code = 7
 

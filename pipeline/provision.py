@@ -8,6 +8,7 @@ from functools import partial
 from pipeline import commands
 from pipeline.conductor import Conductor
 from pipeline.edges.parallel import on_each
+from pipeline.edges.spread import Arrival, spread
 from pipeline.edges.wheelhouse import Built
 from pipeline.environment import Role
 from pipeline.fleet import Fleet
@@ -23,6 +24,7 @@ from pipeline.upgrade import Rollout
 
 __all__ = ["bring_up", "configure_release", "configure_services", "first_start", "install_release"]
 
+_FEW = 8  # hosts that get a release from here: the uplink serves so many as fast as they would one another
 _BACKING = (Role.DATABASE, Role.MESSAGING)
 _SOCKETS = {Role.MESSAGING: ("epmd",)}
 """What Debian's units listen with beside the service itself, and must be bound anew when its settings change."""
@@ -38,21 +40,45 @@ def configure_services(site: Site) -> tuple[str, ...]:
 def install_release(site: Site, fleet: Fleet, built: Built, journal: Journal) -> tuple[Host, ...]:
     """Install a release on every engine and API host that lacks it, offline, beside what runs; return those hosts.
 
-    Raises CommandFailed where an archive arrived damaged or a disk is full: no service was touched.
+    Few hosts get the archive from here; of more than that, one does, and gives it to the others. Raises CommandFailed
+    where an archive arrived damaged or a disk is full: no service was touched, and every other host has the release.
     """
     release = built.release
     missing = tuple(state.host for state in fleet.states if release.id not in state.installed)
+    archive = f"/home/{site.environment.ssh.user}/{built.archive.name}"
+    arrivals = _spread(site, missing, built, archive)
 
     def install(host: Host) -> None:
-        archive = f"/home/{site.environment.ssh.user}/{built.archive.name}"
         script = f"set -eu\n{commands.make_user()}\n{install_script(release.id, built.sha256, archive)}"
         with journal.step("install", host.name):
-            site.insist(lambda: site.remote.put(host, built.archive, archive))
+            if (arrival := arrivals.get(host)) is None:
+                site.insist(lambda: site.remote.put(host, built.archive, archive))
+            elif arrival.error is not None:
+                raise arrival.error
             site.step(host, "install", script, timeout=site.environment.deadlines.step)
         site.progress.say(f"{host.name}: {release.id} installed")
 
     on_each(missing, install)
     return missing
+
+
+def _spread(site: Site, hosts: tuple[Host, ...], built: Built, archive: str) -> dict[Host, Arrival]:
+    """Spread an archive over `hosts` where that is worth it; return what became of it on each, else nothing."""
+    url = site.environment.ssh.url_of(built.archive.name)
+    if len(hosts) <= _FEW and not url:
+        return {}
+    arrivals = spread(
+        site.remote,
+        hosts,
+        built.archive,
+        archive,
+        built.sha256,
+        url=url,
+        timeout=site.environment.deadlines.step,
+        insist=site.insist,
+        report=site.progress.say,
+    )
+    return {arrival.host: arrival for arrival in arrivals}
 
 
 def configure_release(site: Site, release: Release, vhost: str) -> tuple[str, ...]:

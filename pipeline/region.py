@@ -41,6 +41,14 @@ class Region:
     messaging_password: SecretStr
     encryption_key: SecretStr
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Every secret in plain text, for whoever has to keep them out of what is shown."""
+        identity = self.identity
+        own = (self.database_password, self.messaging_password, self.encryption_key)
+        theirs = (identity.service_password, identity.stack_domain_password, identity.canary_password)
+        return tuple(secret.get_secret_value() for secret in (*own, *theirs))
+
 
 def region_of(environment: Environment, outputs: Mapping[str, Mapping[str, Any]], *, auth_url: str) -> Region:
     """Return the region that stack `outputs` ({stack: {key: value}}) describe; `auth_url` is the cloud's

@@ -17,6 +17,7 @@ from pipeline.edges.runs import Run
 from pipeline.edges.wheelhouse import Built
 from pipeline.errors import PipelineError
 from pipeline.evidence import Record
+from pipeline.fanout import HostResult
 from pipeline.localcloud import CloudStatus
 from pipeline.smoke import SmokeReport
 from pipeline.status import HostStatus
@@ -33,6 +34,7 @@ __all__ = [
     "rungs",
     "save",
     "save_figures",
+    "save_host_results",
     "save_hosts",
     "table",
     "timing",
@@ -143,6 +145,11 @@ def hosts(found: Sequence[HostStatus], console: Console) -> None:
 def save_hosts(found: Sequence[HostStatus], path: Path) -> None:
     """Write every host of a region as JSON. Raises PipelineError where the file cannot be written."""
     write(path, json.dumps([asdict(one) for one in found], indent=2) + "\n")
+
+
+def save_host_results(results: Sequence[HostResult], path: Path) -> None:
+    """Write what each host made of a command as JSON. Raises PipelineError where the file cannot be written."""
+    write(path, json.dumps([asdict(one) for one in results], indent=2) + "\n")
 
 
 def save_figures(figures: Mapping[str, Any], path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -28,6 +28,7 @@ from pipeline.edges.wheelhouse import Built, Wheelhouse
 from pipeline.environment import Environment, Role
 from pipeline.errors import ConfigurationInvalid, FleetMixed, Inconclusive, PipelineError, VerificationFailed
 from pipeline.evidence import Operation
+from pipeline.fanout import HostResult, Listener, chosen, fan_out
 from pipeline.fleet import Fleet, HostState
 from pipeline.journal import Journal
 from pipeline.junit import OUTCOMES
@@ -224,6 +225,25 @@ class Pipeline:
                 return plan_rollout(fleet, old, new, site.environment.policies).batches
 
             return region_status(site, left)
+
+    def run_on_hosts(
+        self,
+        name: str,
+        script: str,
+        listener: Listener,
+        *,
+        roles: Collection[str] = (),
+        names: Collection[str] = (),
+        timeout: float = 300,
+        root: bool = True,
+    ) -> tuple[HostResult, ...]:
+        """Run an operator's own script on hosts of a region, without the lock; the region's secrets are told as ***.
+
+        Raises ConfigurationInvalid for a role or a host that there is not.
+        """
+        with self.site(name) as site:
+            hosts, hidden = chosen(site.region.inventory, roles, names), site.region.secrets
+            return fan_out(site.remote, hosts, script, timeout=timeout, root=root, listener=listener, hidden=hidden)
 
     def hold(self, name: str, reason: str) -> None:
         """Hold an environment for a person, until they give it back. Raises LockHeld where another has it."""

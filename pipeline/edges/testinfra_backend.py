@@ -10,7 +10,7 @@ from testinfra.backend.base import BaseBackend, CommandResult
 from testinfra.host import Host as TestinfraHost
 
 from pipeline.edges import batch
-from pipeline.edges.ssh import Remote, Result
+from pipeline.edges.ssh import Heard, Remote, Result
 from pipeline.errors import HostKeyRefused, HostUnreachable
 from pipeline.inventory import Host
 
@@ -75,14 +75,23 @@ class GivesUp:
         """Ask nobody any more."""
         self._ended = True
 
-    def run(self, host: Host, script: str, *, timeout: float = 300, check: bool = True, root: bool = True) -> Result:
+    def run(
+        self,
+        host: Host,
+        script: str,
+        *,
+        timeout: float = 300,
+        check: bool = True,
+        root: bool = True,
+        heard: Heard | None = None,
+    ) -> Result:
         """Run `script` on `host`; see Remote.run."""
         if self._ended:
             raise HostUnreachable(f"{host.name}: the run has ended")
         if lost := self._lost.get(host.name):
             raise type(lost)(lost.message, hint=lost.hint)  # a new one: an old one's traceback would grow each time
         try:
-            return self._remote.run(host, script, timeout=timeout, check=check, root=root)
+            return self._remote.run(host, script, timeout=timeout, check=check, root=root, heard=heard)
         except (HostUnreachable, HostKeyRefused) as error:
             self._lost[host.name] = error
             raise

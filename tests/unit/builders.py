@@ -19,7 +19,7 @@ from rich.console import Console
 from pipeline import commands
 from pipeline.edges.clock import Clock, FakeClock
 from pipeline.edges.heat import HeatRefused
-from pipeline.edges.ssh import Result, failure
+from pipeline.edges.ssh import Heard, Result, failure
 from pipeline.environment import Environment, Role, load, merge
 from pipeline.errors import HostUnreachable
 from pipeline.fleet import Fleet, HostState
@@ -174,7 +174,16 @@ class ScriptedRemote:
         """Answer scripts in which `pattern` is found, on every host or on `host` alone; no answer is an empty one."""
         self._rules.insert(0, (re.compile(pattern, re.MULTILINE), host, list(answers or ("",))))
 
-    def run(self, host: Host, script: str, *, timeout: float = 300, check: bool = True, root: bool = True) -> Result:
+    def run(
+        self,
+        host: Host,
+        script: str,
+        *,
+        timeout: float = 300,
+        check: bool = True,
+        root: bool = True,
+        heard: Heard | None = None,
+    ) -> Result:
         if self.ends_steps and (step := _DETACHED.search(script)):
             return self._run_detached(host, step[2])
         if self.ends_steps and "rm -f step script stdout stderr status" in script:  # a detached step's result was read
@@ -187,6 +196,10 @@ class ScriptedRemote:
         if isinstance(answer, Exception):
             raise answer
         result = Result(0, answer, "") if isinstance(answer, str) else answer
+        if heard is not None:
+            for stream, text in (("stdout", result.stdout), ("stderr", result.stderr)):
+                for line in text.splitlines():
+                    heard(stream, line)
         if check and result.status:
             raise failure(host, result)
         return result
@@ -224,6 +237,33 @@ class ScriptedRemote:
             if name in ("", host.name) and pattern.search(script):
                 return answers.pop(0) if len(answers) > 1 else answers[0]
         raise AssertionError(f"{host.name} was not expected to run: {script}")
+
+
+HAS, GIVE, FETCH, STOP_GIVING = r"^whole /", r"^systemd-run .*-spread", r"^until whole ", r"\Asystemctl stop heat-pipe"
+"""The scripts of a spreading; see pipeline.handover."""
+
+
+class Receivers:
+    """What the scripts of a spreading do on hosts, in memory: `there` are those that have a file from the start."""
+
+    def __init__(self, remote: ScriptedRemote, *there: str) -> None:
+        self._remote = remote
+        self._there = set(there)
+        self._fetched: set[tuple[str, str]] = set()
+        remote.on(HAS, self._has)
+        remote.on(GIVE, lambda host, _: f"http://{host.address}:4711/{'x' * 43}\n")
+        remote.on(FETCH, self._fetch)
+        remote.on(STOP_GIVING)
+
+    def _has(self, host: Host, script: str) -> Result:
+        (path,) = re.findall(r"^whole (/\S+) \|\| exit 1$", script, re.MULTILINE)
+        copied = {(name, target) for name, _, target in self._remote.copied}
+        there = host.name in self._there or (host.name, path) in copied | self._fetched
+        return Result(0 if there else 1, "", "")
+
+    def _fetch(self, host: Host, script: str) -> str:
+        self._fetched.add((host.name, *re.findall(r"^target=(\S+)$", script, re.MULTILINE)))
+        return ""
 
 
 ASKS = (r"^\[ -L /opt/heat/current", r"^cat /opt/heat/releases/\S+/manifest\.json$")
@@ -264,6 +304,7 @@ class Machines:
         remote.on(ASKS[0], self._facts)
         remote.on(ASKS[1], lambda _, script: KNOWN[script.split("/")[4]].to_json())
         remote.on(r"^mkdir -p /opt/heat/releases$", self._install)
+        Receivers(remote)
         remote.on(r"^ *mv -T -- /opt/heat/releases/", self._remove)
         remote.on(r"systemctl is-active --quiet heat-", lambda host, _: Result(0 if self._healthy(host) else 3, "", ""))
         remote.on(r"FROM heat\.service", self._engines)

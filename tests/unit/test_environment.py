@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from pipeline.environment import Environment, Provider, Role, list_environments, load, merge
+from pipeline.environment import Environment, Provider, Role, Ssh, list_environments, load, merge
 from pipeline.errors import ConfigurationInvalid
 
 ROOT = Path(__file__).parents[2]
@@ -99,6 +99,12 @@ def test_durations_are_read_with_their_units(directory: Path, text: str, seconds
     [
         ("colour: blue", r"here\.yaml:3: colour: unknown key"),
         ("ssh: {port: many}", r"here\.yaml:3: ssh\.port: expected a valid integer.*found 'many'"),
+        (
+            "ssh: {release_url: 'http://a/{archive}'}",
+            r"here\.yaml:3: ssh\.release_url: expected an https:// URL .*, found 'http",
+        ),
+        ("ssh: {release_url: 'https://a/heat.tar.gz'}", r"here\.yaml:3: ssh\.release_url: "),
+        ("ssh: {release_url: 'https://me:secret@a/{archive}'}", r"here\.yaml:3: ssh\.release_url: "),
         ("ssh: {port: 0}", r"here\.yaml:3: ssh\.port: expected greater than or equal to 1, found 0"),
         ("network: {cidr: 10.0.0.0/99}", r"here\.yaml:3: network\.cidr: .*10\.0\.0\.0/99"),
         ("network: {cidr: 10.0.0.1/24}", r"here\.yaml:3: network\.cidr: .*10\.0\.0\.1/24"),
@@ -186,3 +192,9 @@ def test_merging_goes_into_mappings_and_replaces_anything_else() -> None:
     base = {"a": {"b": 1, "c": [1, 2]}, "d": 1}
     assert merge(base, {"a": {"c": [3]}, "d": {"e": 2}}) == {"a": {"b": 1, "c": [3]}, "d": {"e": 2}}
     assert base == {"a": {"b": 1, "c": [1, 2]}, "d": 1}
+
+
+def test_hosts_fetch_a_release_from_each_other_unless_there_is_a_url() -> None:
+    assert load("local", SHIPPED).ssh.url_of("heat-26.tar.gz") == ""
+    ssh = Ssh(release_url="https://releases.example.org/heat/{archive}?mirror=1")
+    assert ssh.url_of("heat-26.tar.gz") == "https://releases.example.org/heat/heat-26.tar.gz?mirror=1"

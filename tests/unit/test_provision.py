@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from builders import LOCAL, R25, R26, SECRETS, Kept, Machines, ScriptedRemote, fleet_on, journal, said
+from builders import (
+    FETCH,
+    GIVE,
+    LOCAL,
+    R25,
+    R26,
+    SECRETS,
+    Kept,
+    Machines,
+    Receivers,
+    ScriptedRemote,
+    fleet_on,
+    journal,
+    said,
+    site,
+)
 
+from pipeline import provision
 from pipeline.edges.lock import LockLost
 from pipeline.edges.ssh import Result
 from pipeline.edges.wheelhouse import Built
@@ -24,6 +41,7 @@ ALL = ["api-0", "api-1", "engine-0", "engine-1"]
 
 @pytest.fixture
 def built(tmp_path: Path) -> Built:
+    (tmp_path / "heat.tar").write_text("of few bytes", "utf-8")
     (tmp_path / "archive.sha256").write_text("5eed heat.tar\n", "utf-8")
     return Built(R26, tmp_path / "heat.tar")
 
@@ -34,6 +52,7 @@ def services(remote: ScriptedRemote) -> ScriptedRemote:
     remote.on("systemctl")
     remote.on(r"^put ")
     remote.on("CREATE DATABASE|add_user")
+    Receivers(remote)
     return remote
 
 
@@ -94,10 +113,55 @@ def test_a_release_is_installed_only_where_it_is_missing(services: ScriptedRemot
     assert all(f"archive={home}" in script and "5eed" in script for script in services.scripts("^archive="))
 
 
+def test_of_many_hosts_one_gets_a_release_from_here_and_gives_it_to_the_others(
+    services: ScriptedRemote, here: Site, built: Built, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(provision, "_FEW", len(ALL) - 1)
+    services.on("^archive=")
+    install_release(here, fleet_on(R25), built, journal(here.clock))
+    home = f"/home/{LOCAL.ssh.user}/heat.tar"
+    assert services.copied == [("api-0", built.archive, home)]
+    assert sorted(services.steps(fetch=FETCH)) == ["fetch api-1", "fetch engine-0", "fetch engine-1"]
+    assert sorted(services.steps(install="^archive=")) == [f"install {name}" for name in ALL]
+    assert re.search(r"engine-1 was given it by \w+-\d", said(here.progress))
+
+
+def test_few_hosts_get_a_release_from_here(services: ScriptedRemote, here: Site, built: Built) -> None:
+    services.on("^archive=")
+    install_release(here, Fleet(fleet_on(R25).states[:3]), built, journal(here.clock))
+    assert [name for name, _, _ in sorted(services.copied)] == ALL[:3]
+    assert services.scripts(f"{GIVE}|{FETCH}") == []
+
+
+def test_with_a_release_url_even_few_hosts_fetch_it_there(services: ScriptedRemote, built: Built) -> None:
+    services.on("^archive=")
+    ssh = LOCAL.ssh.model_copy(update={"release_url": "https://releases.example.org/heat/{archive}"})
+    there = site(services, LOCAL.model_copy(update={"ssh": ssh}))
+    install_release(there, Fleet(fleet_on(R25).states[:2]), built, journal(there.clock))
+    assert all("https://releases.example.org/heat/heat.tar " in script for script in services.scripts(FETCH))
+    assert sorted(services.steps(fetch=FETCH, install="^archive=")) == [
+        f"{word} {name}" for word in ("fetch", "install") for name in ALL[:2]
+    ]
+    assert services.copied == []
+
+
+def test_a_host_that_does_not_get_a_release_keeps_no_other_from_it(
+    services: ScriptedRemote, here: Site, built: Built
+) -> None:
+    services.on("^archive=")
+    services.on(FETCH, CommandFailed("curl ended with 23", status=1), host="engine-0")
+    services.cut["engine-0"] = 10_000
+    kept = Kept()
+    with pytest.raises(HostUnreachable, match=r"engine-0: copying heat\.tar"):
+        install_release(here, fleet_on(R25), built, journal(here.clock, kept))
+    assert sorted(services.steps(install="^archive=")) == [f"install {name}" for name in ALL if name != "engine-0"]
+    assert sorted(kept.steps("done")) == [f"install {name}" for name in ALL if name != "engine-0"]
+
+
 def test_an_installation_touches_no_service(services: ScriptedRemote, here: Site, built: Built) -> None:
     services.on("^archive=")
     install_release(here, fleet_on(R25), built, journal(here.clock))
-    assert not services.scripts("systemctl")
+    assert not services.scripts(r"systemctl \w+ (?!heat-pipeline-spread)")
 
 
 def test_a_damaged_archive_is_told_when_every_host_has_ended(

@@ -99,6 +99,7 @@ class World:
 
 @pytest.fixture
 def built(tmp_path: Path) -> Built:
+    (tmp_path / "heat.tar").write_text("of few bytes", "utf-8")
     (tmp_path / "archive.sha256").write_text("5eed heat.tar\n", "utf-8")
     return Built(R26, tmp_path / "heat.tar")
 
@@ -253,7 +254,9 @@ def test_an_upgrade_of_a_region_that_is_there_writes_settings_and_tidies_and_no_
     world.remote.ran.clear()
     world.upgrade()
     assert world.remote.steps(write="^put ", clean="service clean")
-    assert not world.remote.scripts(r"systemctl (stop|start)|db_sync|mariadb-dump|add_vhost|^mkdir -p /opt/heat/rel")
+    assert not world.remote.scripts(
+        r"systemctl (stop --no-block|start)|db_sync|mariadb-dump|add_vhost|^mkdir -p /opt/heat/rel"
+    )
 
 
 def test_a_rollback_moves_binaries_and_vhost_and_leaves_the_schema(world: World) -> None:
@@ -311,7 +314,7 @@ def test_a_database_that_cannot_be_prepared_ends_the_run_before_any_host_is_touc
     world.remote.on(fails, Result(1, "", "No space left on device"))
     with pytest.raises(Exception, match="No space left on device"):
         world.upgrade()
-    assert not world.remote.scripts(r"systemctl (stop|start)|^ln -sfn|add_vhost")
+    assert not world.remote.scripts(r"systemctl (stop --no-block|start)|^ln -sfn|add_vhost")
     assert world.kept.steps("failed") == ["database database-0"]
 
 

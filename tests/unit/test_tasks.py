@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -10,23 +11,25 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import yaml
-from builders import R26
+from builders import R26, SECRETS, ScriptedRemote, site
 from invoke.collection import Collection
 from invoke.program import Program
 from kept_releases import build_nothing, keep
 from typed_commands import ROOT, collection, fresh_tasks_module, tasks_module
 
-from pipeline import deploy
+from pipeline import deploy, workflow
 from pipeline.edges.index import Index
 from pipeline.edges.lock import Holder
+from pipeline.edges.ssh import Result
 from pipeline.edges.store import who
-from pipeline.errors import ConfigurationInvalid, PipelineError
+from pipeline.errors import ConfigurationInvalid, HostUnreachable, PipelineError
 
 HEAVY = ("paramiko", "heatclient", "openstack", "keystoneauth1", "pytest", "rich", "pydantic", "jinja2", "testinfra")
 PROOF_OPTIONS = {"from", "to", "report", "down"}
@@ -82,8 +85,10 @@ def inv(
 
     def run(command: str) -> Typed:
         status: int | str | None = 0
+        typed = ["inv", *shlex.split(command)]
+        monkeypatch.setattr(sys, "argv", typed)
         try:
-            Program(namespace=collection()).run(["inv", *shlex.split(command)])
+            Program(namespace=collection()).run(typed)
         except SystemExit as ended:
             status = ended.code
         said = capsys.readouterr()
@@ -332,6 +337,96 @@ def test_without_records_the_history_is_empty(inv: Type, option: str) -> None:
 def test_a_wait_that_is_no_span_of_time_is_refused(inv: Type, command: str, wait: str) -> None:
     typed = inv(f"{command} --lock-wait={wait}")
     assert (typed.status, typed.error.partition(",")[0]) == (3, "--lock-wait: expected a span of time")
+
+
+# --- many hosts at once
+
+
+@pytest.fixture
+def hosts(inv: Type, monkeypatch: pytest.MonkeyPatch) -> ScriptedRemote:
+    """Return the hosts of the local environment, deployed; each says ok to `id`."""
+    remote = ScriptedRemote()
+    remote.on("^:$")
+    remote.on("^id$", "ok\n")
+    monkeypatch.setattr(workflow, "open_site", lambda *_: nullcontext(site(remote)))
+    return remote
+
+
+def test_a_command_runs_on_the_hosts_of_a_role_and_each_is_told(inv: Type, hosts: ScriptedRemote) -> None:
+    typed = inv("ssh.run local --role engine -- id")
+    assert (typed.status, typed.err) == (0, "")
+    said = [re.sub(r"[\d.]+ s$", "N s", line) for line in typed.out.splitlines()]
+    assert sorted(said[:2]) == ["engine-0 | ok", "engine-1 | ok"]
+    assert said[2:] == ["engine-0   done, N s", "engine-1   done, N s"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "script"),
+    [
+        ("""-- "cd /tmp && ls | wc -l" """, "cd /tmp && ls | wc -l"),
+        ("""-- printf '%s  %s' "a  b" '$HOME'""", "printf '%s  %s' 'a  b' '$HOME'"),
+        ("-- sh -c 'echo --role' -- --debug -d --limit x", "sh -c 'echo --role' -- --debug -d --limit x"),
+    ],
+)
+def test_what_follows_the_dashes_reaches_the_hosts_as_typed(
+    inv: Type, hosts: ScriptedRemote, typed: str, script: str
+) -> None:
+    hosts.on(".", "")
+    assert inv(f"ssh.run local --limit engine-0,api-1 {typed}").status == 0
+    assert sorted(hosts.ran) == sorted((name, one) for name in ("api-1", "engine-0") for one in (":", script))
+
+
+def test_hosts_that_failed_and_hosts_that_are_gone_end_in_7_and_the_next_command_is_theirs(
+    inv: Type, hosts: ScriptedRemote, tmp_path: Path
+) -> None:
+    hosts.on("^id -u$", "0\n")
+    hosts.on("^id -u$", Result(3, "", "no\n"), host="engine-1")
+    hosts.on("^:$", HostUnreachable("api-0 is gone"), host="api-0")
+    typed = inv(f"ssh.run local --role api,engine --no-root --timeout 9s --json {tmp_path}/seen.json -- id -u")
+    assert typed.status == 7
+    assert "engine-1 | no\n" in typed.err
+    assert typed.err.splitlines()[-2] == (
+        "error: 1 of 4 hosts failed, 1 unreachable; done: api-1, engine-0; failed: engine-1 (3); unreachable: api-0"
+    )
+    assert typed.next == "inv ssh.run local --limit api-0,engine-1 --timeout 9s --no-root -- id -u"
+    seen = json.loads((tmp_path / "seen.json").read_text())
+    assert [(one["host"], one["outcome"], one["status"]) for one in seen] == [
+        ("api-0", "unreachable", None),
+        ("api-1", "done", 0),
+        ("engine-0", "done", 0),
+        ("engine-1", "failed", 3),
+    ]
+
+
+def test_a_region_that_is_gone_ends_in_9(inv: Type, hosts: ScriptedRemote) -> None:
+    hosts.on("^:$", HostUnreachable("it is gone"))
+    typed = inv("ssh.run local -- id")
+    assert (typed.status, typed.error.partition(";")[0]) == (9, "no host could be reached, and nothing ran")
+
+
+def test_no_secret_of_the_region_is_shown(inv: Type, hosts: ScriptedRemote, tmp_path: Path) -> None:
+    hosts.on("^cat ", " ".join(SECRETS.values()))
+    typed = inv(f"ssh.run local --json {tmp_path}/seen.json -- cat /opt/heat/current/etc/heat.conf")
+    shown = typed.out + typed.err + (tmp_path / "seen.json").read_text()
+    assert typed.status == 0
+    assert "***" in typed.out
+    assert not [secret for secret in SECRETS.values() if secret in shown]
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("ssh.run local", "there is no command"),
+        ("ssh.run local --role engines -- id", "there is no role 'engines'"),
+        ("ssh.run local --limit engine-7 -- id", "environment local has no host 'engine-7'"),
+        ("ssh.run local --timeout soon -- id", "--timeout: expected a span of time"),
+    ],
+)
+def test_a_mistake_runs_nothing(inv: Type, hosts: ScriptedRemote, command: str, said: str) -> None:
+    typed = inv(command)
+    assert typed.status == 3
+    assert said in typed.err
+    assert hosts.ran == []
 
 
 # --- the lock, and runs under way

@@ -18,7 +18,7 @@ from pipeline import environment
 from pipeline.checks import survey
 from pipeline.checks.result import CheckResult
 from pipeline.edges.clock import SystemClock
-from pipeline.edges.ssh import Result
+from pipeline.edges.ssh import Heard, Result
 from pipeline.environment import Role
 from pipeline.errors import CommandFailed, ConfigurationInvalid, HostUnreachable, PipelineError
 from pipeline.inventory import Host, Inventory
@@ -39,7 +39,16 @@ class ThisMachine:
         self.asked: list[str] = []  # hosts, once for each script
         self.dated: list[str] = []  # hosts, once for each question about the time alone: a busy machine asks again
 
-    def run(self, host: Host, script: str, *, timeout: float = 300, check: bool = True, root: bool = True) -> Result:
+    def run(
+        self,
+        host: Host,
+        script: str,
+        *,
+        timeout: float = 300,
+        check: bool = True,
+        root: bool = True,
+        heard: Heard | None = None,
+    ) -> Result:
         (self.dated if script.startswith("date ") else self.asked).append(host.name)
         done = subprocess.run(["sh", "-s"], input=script, capture_output=True, text=True, timeout=timeout)
         if check and done.returncode:
@@ -56,7 +65,16 @@ class ThisMachine:
 class Gone(ThisMachine):
     """A Remote whose hosts are all gone."""
 
-    def run(self, host: Host, script: str, *, timeout: float = 300, check: bool = True, root: bool = True) -> Result:
+    def run(
+        self,
+        host: Host,
+        script: str,
+        *,
+        timeout: float = 300,
+        check: bool = True,
+        root: bool = True,
+        heard: Heard | None = None,
+    ) -> Result:
         self.asked.append(host.name)
         raise HostUnreachable(f"{host.name} is gone")
 

@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 __all__ = ["SshServer", "fake_sudo", "host_key"]
 
 _CHUNK = 1 << 15
+Address = tuple[str, int]
 
 
 def host_key(directory: Path, name: str = "host") -> paramiko.PKey:
@@ -31,8 +33,10 @@ class SshServer:
 
     def __init__(self, keys: list[paramiko.PKey], user: str, public_key: str, path: str = "") -> None:
         self.commands: list[str] = []
+        self.forwarded: list[Address] = []
         self.connections = 0
         self.refuse_first = 0
+        self.received = 0  # bytes of commands' input
         self._keys, self._user, self._public_key, self._path = keys, user, public_key, path
         self._transports: list[paramiko.Transport] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -48,6 +52,7 @@ class SshServer:
         """Break every connection there is, as a crash of the host would."""
         for transport in self._transports:
             transport.close()
+            transport.packetizer.complete_handshake()  # its timer would stay for 15 s
 
     def stop(self) -> None:
         """Break every connection, and listen no more."""
@@ -61,17 +66,29 @@ class SshServer:
         """Whether `user` may log in with `key`."""
         return user == self._user and f"{key.get_name()} {key.get_base64()}" == self._public_key
 
+    def forward(self, channel: paramiko.Channel, target: socket.socket) -> None:
+        """Pass on bytes between `channel` and `target`, as a jump host does."""
+        with target, channel, target.makefile("rb") as answers:
+            back = threading.Thread(target=_drain, args=(answers, channel.sendall), daemon=True)
+            back.start()
+            with suppress(OSError):
+                while block := channel.recv(_CHUNK):
+                    target.sendall(block)
+            with suppress(OSError):
+                target.shutdown(socket.SHUT_RDWR)
+            back.join()
+
     def execute(self, channel: paramiko.Channel, command: str) -> None:
         """Run `command` for `channel`, its three streams apart, and tell its exit status."""
         self.commands.append(command)
         environment = {"PATH": f"{self._path}:/usr/bin:/bin"}
         pipe = subprocess.PIPE
         with subprocess.Popen(
-            ["/bin/sh", "-c", command], stdin=pipe, stdout=pipe, stderr=pipe, env=environment
+            ["/bin/sh", "-c", command], stdin=pipe, stdout=pipe, stderr=pipe, env=environment, start_new_session=True
         ) as child:
             assert child.stdout is not None
             assert child.stderr is not None
-            feeder = threading.Thread(target=_feed, args=(channel, child), daemon=True)
+            feeder = threading.Thread(target=self._feed, args=(channel, child), daemon=True)
             errors = threading.Thread(target=_drain, args=(child.stderr, channel.sendall_stderr), daemon=True)
             feeder.start()
             errors.start()
@@ -82,6 +99,15 @@ class SshServer:
             channel.send_exit_status(status)
             channel.shutdown_write()
             channel.close()
+
+    def _feed(self, channel: paramiko.Channel, child: subprocess.Popen[bytes]) -> None:
+        """Give the command its input; a connection that is lost ends it, as it does with sshd."""
+        assert child.stdin is not None
+        with suppress(OSError), child.stdin as stdin:  # the command may end before its input does
+            while block := channel.recv(_CHUNK):
+                self.received += len(block)
+                stdin.write(block)
+                stdin.flush()
 
     def _serve(self) -> None:
         while True:
@@ -98,12 +124,13 @@ class SshServer:
             for key in self._keys:
                 transport.add_server_key(key)
             self._transports.append(transport)
-            transport.start_server(threading.Event(), _Session(self))
+            transport.start_server(threading.Event(), _Session(self, transport))
 
 
 class _Session(paramiko.ServerInterface):
-    def __init__(self, server: SshServer) -> None:
+    def __init__(self, server: SshServer, transport: paramiko.Transport) -> None:
         self._server = server
+        self._transport = transport
 
     def get_allowed_auths(self, username: str) -> str:
         return "publickey"
@@ -114,17 +141,23 @@ class _Session(paramiko.ServerInterface):
     def check_channel_request(self, kind: str, chanid: int) -> int:
         return paramiko.OPEN_SUCCEEDED
 
+    def check_channel_direct_tcpip_request(self, chanid: int, origin: Address, destination: Address) -> int:
+        self._server.forwarded.append(destination)
+        try:
+            target = socket.create_connection(destination)
+        except OSError:
+            return paramiko.OPEN_FAILED_CONNECT_FAILED
+        threading.Thread(target=self._forward, args=(chanid, target), daemon=True).start()
+        return paramiko.OPEN_SUCCEEDED
+
+    def _forward(self, chanid: int, target: socket.socket) -> None:
+        while (channel := self._transport._channels.get(chanid)) is None:  # it is made once this was allowed
+            time.sleep(0.001)
+        self._server.forward(channel, target)
+
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
         threading.Thread(target=self._server.execute, args=(channel, command.decode()), daemon=True).start()
         return True
-
-
-def _feed(channel: paramiko.Channel, child: subprocess.Popen[bytes]) -> None:
-    """Give the command its input; a connection that is lost ends it, as it does with sshd."""
-    assert child.stdin is not None
-    with suppress(OSError), child.stdin as stdin:  # the command may end before its input does
-        while block := channel.recv(_CHUNK):
-            stdin.write(block)
 
 
 def _drain(stream: object, send: object) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.edges.ssh import Result
+from pipeline.edges.ssh import Heard, Result
 from pipeline.edges.testinfra_backend import GivesUp, connected
 from pipeline.environment import Role
 from pipeline.errors import HostKeyRefused, HostUnreachable
@@ -20,7 +20,16 @@ ENGINE = Host("engine-0", Role.ENGINE, "127.1.1.1", ())
 class ThisMachine:
     """A Remote that runs scripts with this machine's own sh, as whoever runs the tests."""
 
-    def run(self, host: Host, script: str, *, timeout: float = 300, check: bool = True, root: bool = True) -> Result:
+    def run(
+        self,
+        host: Host,
+        script: str,
+        *,
+        timeout: float = 300,
+        check: bool = True,
+        root: bool = True,
+        heard: Heard | None = None,
+    ) -> Result:
         done = subprocess.run(["sh", "-s"], input=script, capture_output=True, text=True, timeout=timeout)
         return Result(done.returncode, done.stdout, done.stderr)
 
@@ -38,7 +47,16 @@ class Flaky(ThisMachine):
         self.error = error
         self.tries = 0
 
-    def run(self, host: Host, script: str, *, timeout: float = 300, check: bool = True, root: bool = True) -> Result:
+    def run(
+        self,
+        host: Host,
+        script: str,
+        *,
+        timeout: float = 300,
+        check: bool = True,
+        root: bool = True,
+        heard: Heard | None = None,
+    ) -> Result:
         self.tries += 1
         raise self.error
 

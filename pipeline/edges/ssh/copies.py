@@ -1,0 +1,113 @@
+"""Copies of files to hosts: whole or not at all, gone on with where one broke off, and known by their digest."""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+import threading
+from pathlib import Path
+from typing import BinaryIO
+
+import paramiko
+
+__all__ = ["Digests", "copy"]
+
+_CHUNK = 1 << 18
+_STALLED = 60  # seconds in which a copy must move on
+
+
+class Digests:
+    """SHA256 digests of files, each made once while the file stays as it is."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Path, int, int], str] = {}
+        self._making = threading.Lock()
+
+    def of(self, path: Path) -> str:
+        """Return the digest (hex) of file `path`. Raises OSError."""
+        found = path.stat()
+        key = (path, found.st_size, found.st_mtime_ns)
+        with self._making:
+            if key not in self._known:
+                with path.open("rb") as stream:
+                    self._known[key] = hashlib.file_digest(stream, "sha256").hexdigest()
+            return self._known[key]
+
+
+def copy(channel: paramiko.Channel, source: Path, target: str, digest: str) -> int:
+    """Copy `source` (whose SHA256 is `digest`) to `target` over a new session; return the status of the other side.
+
+    The other side says first what it has of the file; it gets the rest, and renames once size and digest are right and
+    all is on disk. Raises OSError, EOFError or SSHException where the connection breaks.
+    """
+    size = source.stat().st_size
+    channel.settimeout(_STALLED)
+    channel.exec_command(_receive(target, size, digest))
+    have = _line(channel)
+    if have in ("", "whole"):
+        return _status(channel)
+    with source.open("rb") as stream:
+        offset = _offset(stream, have)
+        channel.sendall(f"{offset}\n".encode())
+        stream.seek(offset)
+        while block := stream.read(_CHUNK):
+            channel.sendall(block)
+    channel.shutdown_write()
+    return _status(channel)
+
+
+def _receive(target: str, size: int, digest: str) -> str:
+    """Return the receiving side, as the login user: it tells "whole", or size and digest of what it has."""
+    final, partial = shlex.quote(target), shlex.quote(_partial(target, digest))
+    return f"""\
+set -eu
+umask 077
+sum() {{ sha256sum | cut -d ' ' -f 1; }}
+if [ -f {final} ] && [ "$(wc -c <{final})" -eq {size} ] && [ "$(sum <{final})" = {digest} ]; then
+    echo whole
+    exit 0
+fi
+[ ! -d {final} ]
+: >>{partial}
+echo "$(wc -c <{partial}) $(sum <{partial})"
+read -r offset
+truncate -s "$offset" {partial}
+cat >>{partial}
+[ "$(wc -c <{partial})" -eq {size} ]
+[ "$(sum <{partial})" = {digest} ] || {{ rm -f {partial}; exit 65; }}
+sync {partial}
+mv -f {partial} {final}"""
+
+
+def _partial(target: str, digest: str) -> str:
+    """Return the hidden name beside `target`; it names the content, so that no other's remains are gone on with."""
+    folder, slash, name = target.rpartition("/")
+    return f"{folder}{slash}.{name}.{digest[:16]}.partial"
+
+
+def _offset(stream: BinaryIO, have: str) -> int:
+    """Return how many bytes the other side has right, from its answer: all that it has, or none."""
+    size, digest = have.split()
+    sha256, left = hashlib.sha256(), int(size)
+    while left and (block := stream.read(min(left, _CHUNK))):
+        sha256.update(block)
+        left -= len(block)
+    return int(size) if not left and sha256.hexdigest() == digest else 0
+
+
+def _line(channel: paramiko.Channel) -> str:
+    """Return the other side's first line, "" where it ended without one."""
+    line = b""
+    while not line.endswith(b"\n") and (block := channel.recv(1)):
+        line += block
+    return line.decode().strip()
+
+
+def _status(channel: paramiko.Channel) -> int:
+    """Return the other side's exit status. Raises EOFError where the connection ended before it came."""
+    if not channel.status_event.wait(_STALLED):
+        raise EOFError(f"no exit status within {_STALLED} s")
+    status = channel.recv_exit_status()
+    if status == -1:
+        raise EOFError("it ended without an exit status")
+    return status

@@ -1,0 +1,148 @@
+"""A warm shell: one sh on a host that runs one script after the other, each in one round trip.
+
+A script goes in as `(eval 'SCRIPT') </dev/null`: it can neither end the shell, nor leave anything in it, nor eat what
+comes after it, and a syntax error in it runs nothing. Around it, a random mark tells on both streams where its output
+begins and ends, and its status. The script never shows in a list of processes.
+"""
+
+from __future__ import annotations
+
+import secrets
+import select
+import shlex
+import time
+
+import paramiko
+
+from pipeline.edges.ssh.results import Heard, Result
+
+__all__ = ["Shell", "ShellEnded"]
+
+_CHUNK = 1 << 17
+_KEPT = 1 << 24  # bytes of each end of a stream
+
+
+class ShellEnded(EOFError):
+    """The shell is no more. `said` is what it wrote to stderr; `greeted` tells whether it ever ran."""
+
+    def __init__(self, said: str, *, greeted: bool) -> None:
+        super().__init__(said.strip() or "the shell there ended")
+        self.said = said.strip()
+        self.greeted = greeted
+
+
+class Shell:
+    """A shell on `channel`, started by `command` ("sh", "sudo -n sh"); one script at a time.
+
+    `pid` is its process there, 0 before its first answer. Raises paramiko's SSHException where it is not let start.
+    """
+
+    def __init__(self, channel: paramiko.Channel, command: str) -> None:
+        self.pid = 0
+        self._channel = channel
+        channel.exec_command(command)
+        self._poll = select.poll()
+        self._poll.register(channel.fileno(), select.POLLIN)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it may run another script."""
+        return not (self._channel.closed or self._channel.eof_received)
+
+    def close(self) -> None:
+        """End it."""
+        self._channel.close()
+
+    def run(self, script: str, deadline: float, heard: Heard | None = None) -> Result:
+        """Run `script` and return its Result. `deadline` is on time.monotonic().
+
+        Raises TimeoutError at the deadline, while it runs there still, and ShellEnded: the shell is then of no use.
+        """
+        mark = secrets.token_hex(12).encode()
+        stdout, stderr = _Stream("stdout", mark, 2, heard), _Stream("stderr", mark, 1, heard)
+        while self._take(_Stream("", mark, 1, None), _Stream("", mark, 1, None)):
+            pass  # what processes of earlier scripts, left in the background, wrote since
+        self._channel.settimeout(max(0.001, deadline - time.monotonic()))
+        self._channel.sendall(_frame(script, mark.decode()))
+        while not (stdout.ended and stderr.ended):
+            if not self._take(stdout, stderr):
+                self._wait(stderr, deadline)
+            self.pid = self.pid or (stdout.marks[0] if stdout.marks else 0)
+        return Result(stdout.marks[-1], stdout.text(), stderr.text())
+
+    def _take(self, stdout: _Stream, stderr: _Stream) -> bool:
+        """Take what has come, and return whether anything had."""
+        errors = self._channel.recv_stderr_ready()
+        if errors:
+            stderr.feed(self._channel.recv_stderr(_CHUNK))
+        if self._channel.recv_ready():
+            stdout.feed(self._channel.recv(_CHUNK))
+            return True
+        return errors
+
+    def _wait(self, stderr: _Stream, deadline: float) -> None:
+        if not self.alive:
+            raise ShellEnded(stderr.text(), greeted=bool(self.pid))
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._poll.poll(left * 1000)
+
+
+class _Stream:
+    """One stream of one script, from its first mark, where it has two, to its last; the number behind each is kept.
+
+    Of a long stream both ends are kept. Lines are told as they come.
+    """
+
+    def __init__(self, name: str, mark: bytes, marks: int, heard: Heard | None) -> None:
+        self.marks: list[int] = []
+        self._name, self._mark, self._last, self._heard = name, mark, marks, heard
+        self._head, self._tail, self._left_out = bytearray(), bytearray(), 0
+        self._pending = b""  # what may be the begin of a mark, or of a line that is to be told whole
+
+    @property
+    def ended(self) -> bool:
+        return len(self.marks) == self._last
+
+    def feed(self, block: bytes) -> None:
+        data = self._pending + block
+        while not self.ended and (at := data.find(self._mark)) >= 0 and (end := data.find(b"\n", at)) >= 0:
+            self._keep(data[:at])
+            self.marks.append(int(data[at + len(self._mark) : end]))
+            data = data[end + 1 :]
+        sure = self._sure(data)
+        self._keep(data[:sure])
+        self._pending = data[sure:]
+
+    def text(self) -> str:
+        gap = f"\n… {self._left_out} bytes left out …\n".encode() if self._left_out else b""
+        rest = b"" if self.ended else self._pending
+        return (bytes(self._head) + gap + bytes(self._tail) + rest).decode(errors="replace")
+
+    def _sure(self, data: bytes) -> int:
+        """Return how many bytes of `data` are no begin of a mark; where lines are told, up to the last line's end."""
+        at = data.find(self._mark)
+        if self._heard is not None:
+            return data.rfind(b"\n", 0, at if at >= 0 else len(data)) + 1
+        return at if at >= 0 else max(0, len(data) - len(self._mark))
+
+    def _keep(self, data: bytes) -> None:
+        """Keep what is between the first mark and the last; before the first, it is a straggler's."""
+        if self.ended or len(self.marks) < self._last - 1:
+            return
+        room = max(0, _KEPT - len(self._head))
+        self._head += data[:room]
+        self._tail += data[room:]
+        if len(self._tail) > 2 * _KEPT:
+            self._left_out += len(self._tail) - _KEPT
+            del self._tail[:-_KEPT]
+        if self._heard is not None:
+            for line in data.decode(errors="replace").splitlines():
+                self._heard(self._name, line)
+
+
+def _frame(script: str, mark: str) -> bytes:
+    end = f"{{ s=$?; printf '{mark} %d\\n' $s; printf '{mark} 0\\n' >&2; }}"
+    whole = shlex.quote(f"{{\n{script}\n}}")  # in braces all of it is read before the first line of it is run
+    return f"printf '{mark} %d\\n' $$\n(eval {whole}) </dev/null\n{end}\n".encode()
