@@ -278,8 +278,10 @@ class Rollout:
         self.journal.note(
             "drained", host=host.name, engines=list(running), held=held.resources, seconds=round(seconds, 3)
         )
-        if running:
+        if running and not left:
             site.progress.say(f"{host.name}: {len(running)} workers drained in {seconds:.1f} s")
+        elif left:
+            site.progress.say(f"{host.name}: {len(left)} workers ended without a drain")
 
     def _tell_killed(self, name: str, killed: tuple[str, ...]) -> None:
         """Say what workers that were killed leave unfinished: nobody rescues it, and no rollout can."""

@@ -310,8 +310,11 @@ class Region:
     def _init(self, host: str) -> int:
         """Return the pid that the first process of `host` has on this machine."""
         for pid in cgroups.find(self.cloud.name).pids(group(f"{NAME}-{host}")):
-            status = Path(f"/proc/{pid}/status")
-            numbers = next((line for line in status.read_text().splitlines() if line.startswith("NSpid:")), "").split()
+            try:
+                status = Path(f"/proc/{pid}/status").read_text()
+            except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+                continue
+            numbers = next((line for line in status.splitlines() if line.startswith("NSpid:")), "").split()
             if len(numbers) == 3 and numbers[-1] == "1":
                 return pid
         raise AssertionError(f"{host} is not on")
