@@ -180,11 +180,12 @@ def ask_engine(release_id: str, engine_ids: Sequence[str]) -> str:
     """Ask each worker of this host's engine by RPC whether it listens, then the engine for its revision; print that.
 
     Status 1 where one gives no answer within ten seconds: the worker may be up and registered, and talk to nobody.
-    It runs as nobody in Heat's group, for a process of user heat would count as an engine that is left after its stop.
+    It runs as nobody in Heat's group, for a process of user heat would count as an engine that is left after its stop,
+    and without a queue manager, whose counter is the engine's own.
     """
     root = f"{RELEASES}/{release_id}"
     command = shlex.join([f"{root}/venv/bin/python", "-W", "ignore", "-", f"{root}/etc/heat.conf", *engine_ids])
-    return f"""cd / && setpriv --reuid nobody --regid heat --clear-groups {command} <<'END'
+    return f"""cd / && OS_OSLO_MESSAGING_RABBIT__USE_QUEUE_MANAGER=false setpriv --reuid nobody --regid heat --clear-groups {command} <<'END'
 import sys
 from oslo_config import cfg
 from heat.common import config, context, messaging
