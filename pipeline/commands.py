@@ -185,7 +185,8 @@ def ask_engine(release_id: str, engine_ids: Sequence[str]) -> str:
     """
     root = f"{RELEASES}/{release_id}"
     command = shlex.join([f"{root}/venv/bin/python", "-W", "ignore", "-", f"{root}/etc/heat.conf", *engine_ids])
-    return f"""cd / && OS_OSLO_MESSAGING_RABBIT__USE_QUEUE_MANAGER=false setpriv --reuid nobody --regid heat --clear-groups {command} <<'END'
+    return f"""export OS_OSLO_MESSAGING_RABBIT__USE_QUEUE_MANAGER=false
+cd / && setpriv --reuid nobody --regid heat --clear-groups {command} <<'END'
 import sys
 from oslo_config import cfg
 from heat.common import config, context, messaging
