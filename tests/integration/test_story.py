@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -110,8 +111,46 @@ def test_verify_turns_red_when_a_unit_is_stopped(site: Site, pipeline: Pipeline)
 
 
 def test_secrets_stay_out_of_records_and_files_are_private(site: Site, workspace: Workspace) -> None:
+    secrets = _secrets(site)
+    kept = (workspace.records, workspace.state / "environments", workspace.runs)
+    for path in (path for directory in kept for path in directory.rglob("*")):
+        if path.is_file():
+            assert path.stat().st_mode & 0o077 == 0, path
+            text = path.read_text(encoding="utf-8")
+            assert not any(secret in text for secret in secrets), path
+
+
+def test_secrets_are_on_no_command_line_and_in_no_output(
+    site: Site, pipeline: Pipeline, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines: set[str] = set()
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.is_set():  # the hosts' processes are processes of this machine too
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                with suppress(OSError):
+                    lines.add(path.read_text("utf-8", errors="replace"))
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        pipeline.deploy("local", NEW)
+        pipeline.verify("local")
+        token, _ = site.customer.credentials()
+    finally:
+        over.set()
+        looking.join()
+    told = capsys.readouterr()
+    assert any("heat-engine" in line for line in lines), "nothing was seen"
+    for secret in (*_secrets(site), token):
+        assert not [line for line in lines if secret in line]
+        assert secret not in told.out + told.err
+
+
+def _secrets(site: Site) -> list[str]:
     region = site.region
-    secrets = [
+    return [
         secret.get_secret_value()
         for secret in (
             region.database_password,
@@ -121,11 +160,6 @@ def test_secrets_stay_out_of_records_and_files_are_private(site: Site, workspace
             region.identity.stack_domain_password,
         )
     ]
-    for path in (*workspace.records.rglob("*"), *(workspace.state / "environments").rglob("*")):
-        if path.is_file():
-            assert path.stat().st_mode & 0o077 == 0, path
-            text = path.read_text(encoding="utf-8")
-            assert not any(secret in text for secret in secrets), path
 
 
 def test_a_killed_deploy_goes_on_where_it_was(story: Proof, workspace: Workspace, pipeline: Pipeline) -> None:
