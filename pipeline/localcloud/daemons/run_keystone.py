@@ -30,7 +30,10 @@ def main() -> None:
         config_files=[os.environ["HDH_CONFIG"]],
     )
     host, port = os.environ["HDH_HOST"], int(os.environ["HDH_PORT"])
-    waitress.serve(application, host=host, port=port, threads=8, ident=None)
+    # Engines and APIs keep dozens of connections open; past its limit (100 as it comes) waitress lets everybody wait.
+    waitress.serve(
+        application, host=host, port=port, threads=8, connection_limit=2000, asyncore_use_poll=True, ident=None
+    )
 
 
 def prepare_apart() -> None:

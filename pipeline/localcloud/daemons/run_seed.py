@@ -41,7 +41,16 @@ def main() -> None:
 
 def serve(application: object, port: str) -> None:
     """Serve `application` on the port that variable `port` names."""
-    waitress.serve(application, host=os.environ["HDH_HOST"], port=int(os.environ[port]), threads=16, ident=None)
+    host = os.environ["HDH_HOST"]
+    waitress.serve(
+        application,
+        host=host,
+        port=int(os.environ[port]),
+        threads=16,
+        connection_limit=2000,
+        asyncore_use_poll=True,
+        ident=None,
+    )
 
 
 if __name__ == "__main__":
