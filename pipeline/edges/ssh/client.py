@@ -6,7 +6,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -18,12 +18,13 @@ from pipeline.edges.ssh.keys import Identity
 from pipeline.edges.ssh.results import Heard, Result, failure
 from pipeline.edges.ssh.shell import Shell, ShellEnded
 from pipeline.environment import Ssh
-from pipeline.errors import CommandFailed, ConfigurationInvalid, HostUnreachable
+from pipeline.errors import CommandFailed, ConfigurationInvalid, HostUnreachable, PipelineError
 from pipeline.inventory import Host
 
 __all__ = ["SshRemote"]
 
-_SHELLS = 8  # of one host at once: sshd lets 10 sessions share a connection (MaxSessions)
+# Of one host: at work at once, and idle of each kind. sshd lets 10 sessions share a connection (MaxSessions).
+_SHELLS, _IDLE = 6, 3
 _SHELL = {True: "sudo -n sh", False: "sh"}
 _KILLING = 10  # seconds to kill what did not end in time
 
@@ -59,11 +60,10 @@ class SshRemote:
         heard: Heard | None = None,
     ) -> Result:
         """Run a POSIX sh `script` on `host`; see Remote.run."""
-        deadline = time.monotonic() + timeout
         with self._reaching(host, "connection lost"), self._room(host):
             shell = self._shell(host, root=root)
             try:
-                result = shell.run(script, deadline, heard)
+                result = shell.run(script, time.monotonic() + timeout, heard)
             except TimeoutError:
                 raise self._killed(host, shell, timeout, root=root) from None
             except ShellEnded as ended:
@@ -77,7 +77,7 @@ class SshRemote:
             except BaseException:
                 shell.close()
                 raise
-            self._idle[host.name, root].append(shell)
+            self._rest(host, shell, root=root)
         if check and result.status != 0:
             raise failure(host, result)
         return result
@@ -116,6 +116,13 @@ class SshRemote:
             if shell.alive:
                 return shell
 
+    def _rest(self, host: Host, shell: Shell, *, root: bool) -> None:
+        idle = self._idle[host.name, root]
+        if len(idle) < _IDLE:
+            idle.append(shell)
+        else:
+            shell.close()
+
     @contextmanager
     def _room(self, host: Host) -> Iterator[None]:
         with self._guard:
@@ -128,23 +135,30 @@ class SshRemote:
         try:
             yield
         except (paramiko.SSHException, OSError, EOFError) as error:
-            self._connections.drop(host)
+            # One that ended is opened anew by itself, and one that lives is in use by others; a silent one is neither.
+            if isinstance(error, TimeoutError) or "Timeout" in str(error):
+                self._connections.drop(host)
             raise HostUnreachable(
                 f"{host.name} ({host.address}): {doing}: {error}", hint="run the same command again"
             ) from error
 
-    def _killed(self, host: Host, shell: Shell, timeout: float, *, root: bool) -> CommandFailed:
-        """Kill what did not end in time, with all it started, and return the error for it."""
-        hint = "it may still be running there"
-        with suppress(paramiko.SSHException, OSError, EOFError, TimeoutError):
-            if shell.pid:
-                killer = Shell(self._connections.session(host), _SHELL[root])
-                done = killer.run(_kill(shell.pid), time.monotonic() + _KILLING)
-                self._idle[host.name, root].append(killer)
-                if done.status == 0:
-                    hint = "it was killed there; give it more time, or find out what it waits for"
+    def _killed(self, host: Host, shell: Shell, timeout: float, *, root: bool) -> PipelineError:
+        """Kill what did not end in time, with all it started, and return the error for it.
+
+        A host that takes no command any more is lost: nobody can say that the command is to blame.
+        """
+        said, hint = f"{host.name}: no end within {timeout:.0f} s", "it may still be running there"
         shell.close()
-        return CommandFailed(f"{host.name}: no end within {timeout:.0f} s", status=-1, hint=hint)
+        try:
+            killer = Shell(self._connections.session(host), _SHELL[root])
+            done = killer.run(_kill(shell.pid) if shell.pid else ":", time.monotonic() + _KILLING)
+        except (paramiko.SSHException, OSError, EOFError):
+            self._connections.drop(host)
+            return HostUnreachable(f"{said}, and it takes no other command", hint=hint)
+        self._rest(host, killer, root=root)
+        if shell.pid and done.status == 0:
+            hint = "it was killed there; give it more time, or find out what it waits for"
+        return CommandFailed(said, status=-1, hint=hint)
 
 
 def _kill(pid: int) -> str:

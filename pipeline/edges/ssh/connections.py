@@ -108,6 +108,8 @@ class Connections:
         # paramiko leaves Nagle on, which with delayed ACKs costs 40 ms on every connect and exec.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        # A peer that died in silence is found by our keepalives' going unanswered, and not when TCP gives up (15 min).
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 3 * _ALIVE * 1000)
         return sock
 
     def _through(self, hops: Sequence[Hop]) -> paramiko.Channel:
@@ -146,7 +148,7 @@ class Connections:
             try:
                 transport.auth_publickey(hop.user, key)
             except paramiko.AuthenticationException as error:
-                if "saw EOF" in str(error):  # paramiko's word for a connection that was lost meanwhile
+                if "saw EOF" in str(error) or "timeout" in str(error):  # paramiko's words for a host that was lost
                     raise EOFError("it was lost while logging in") from error
                 refused = error
             else:

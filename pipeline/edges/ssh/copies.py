@@ -14,6 +14,7 @@ __all__ = ["Digests", "copy"]
 
 _CHUNK = 1 << 18
 _STALLED = 60  # seconds in which a copy must move on
+_LAST_WORD = 2  # seconds for the status of a side that takes no more
 
 
 class Digests:
@@ -48,11 +49,16 @@ def copy(channel: paramiko.Channel, source: Path, target: str, digest: str) -> i
         return _status(channel)
     with source.open("rb") as stream:
         offset = _offset(stream, have)
-        channel.sendall(f"{offset}\n".encode())
         stream.seek(offset)
-        while block := stream.read(_CHUNK):
-            channel.sendall(block)
-    channel.shutdown_write()
+        try:
+            channel.sendall(f"{offset}\n".encode())
+            while block := stream.read(_CHUNK):
+                channel.sendall(block)
+            channel.shutdown_write()
+        except OSError:
+            # The other side may have given up, as on a full disk: then it says so, which no lost connection does.
+            if not channel.status_event.wait(_LAST_WORD) or channel.recv_exit_status() == -1:
+                raise
     return _status(channel)
 
 

@@ -42,7 +42,9 @@ class Identity:
             key = paramiko.PKey.from_path(self.path)
             if self._given or self._certificate.exists():
                 key.load_certificate(str(self._certificate))
-        except (OSError, ValueError, paramiko.SSHException, UnknownKeyType) as error:
+        except (OSError, TypeError, ValueError, paramiko.SSHException, UnknownKeyType) as error:
+            if not needed:  # encrypted, as keys are that an agent holds
+                return
             raise ConfigurationInvalid(
                 f"{self.path}: no usable private key: {error}", hint="inv deploy makes one; keep it with .state"
             ) from error

@@ -60,13 +60,13 @@ class Shell:
         """
         mark = secrets.token_hex(12).encode()
         stdout, stderr = _Stream("stdout", mark, 2, heard), _Stream("stderr", mark, 1, heard)
-        while self._take(_Stream("", mark, 1, None), _Stream("", mark, 1, None)):
-            pass  # what processes of earlier scripts, left in the background, wrote since
-        self._channel.settimeout(max(0.001, deadline - time.monotonic()))
-        self._channel.sendall(_frame(script, mark.decode()))
+        while self.pid and self._take(_Stream("", mark, 1, None), _Stream("", mark, 1, None)):
+            _mind(deadline)  # what processes of earlier scripts, left in the background, wrote since
+        self._send(_frame(script, mark.decode()), stderr, deadline)
         while not (stdout.ended and stderr.ended):
+            _mind(deadline)
             if not self._take(stdout, stderr):
-                self._wait(stderr, deadline)
+                self._wait(stdout, stderr, deadline)
             self.pid = self.pid or (stdout.marks[0] if stdout.marks else 0)
         return Result(stdout.marks[-1], stdout.text(), stderr.text())
 
@@ -80,13 +80,21 @@ class Shell:
             return True
         return errors
 
-    def _wait(self, stderr: _Stream, deadline: float) -> None:
-        if not self.alive:
+    def _send(self, frame: bytes, stderr: _Stream, deadline: float) -> None:
+        self._channel.settimeout(max(0.001, deadline - time.monotonic()))
+        try:
+            self._channel.sendall(frame)
+        except TimeoutError:
+            raise
+        except OSError as error:  # it has ended, and may have said why, as sudo does
+            self._take(_Stream("", b"-", 1, None), stderr)
+            raise ShellEnded(stderr.text() or str(error), greeted=bool(self.pid)) from error
+
+    def _wait(self, stdout: _Stream, stderr: _Stream, deadline: float) -> None:
+        if self.alive:
+            self._poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+        elif not self._take(stdout, stderr):  # what came between the last look and its end counts
             raise ShellEnded(stderr.text(), greeted=bool(self.pid))
-        left = deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        self._poll.poll(left * 1000)
 
 
 class _Stream:
@@ -142,7 +150,12 @@ class _Stream:
                 self._heard(self._name, line)
 
 
+def _mind(deadline: float) -> None:
+    if time.monotonic() >= deadline:
+        raise TimeoutError
+
+
 def _frame(script: str, mark: str) -> bytes:
     end = f"{{ s=$?; printf '{mark} %d\\n' $s; printf '{mark} 0\\n' >&2; }}"
-    whole = shlex.quote(f"{{\n{script}\n}}")  # in braces all of it is read before the first line of it is run
+    whole = shlex.quote(f"{{\n:\n{script}\n}}")  # in braces all of it is read before the first line of it is run
     return f"printf '{mark} %d\\n' $$\n(eval {whole}) </dev/null\n{end}\n".encode()
