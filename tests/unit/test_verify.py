@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -274,6 +275,9 @@ def test_an_interrupt_does_not_wait_for_hosts_that_hang() -> None:
 
         def run(self, host: Host, script: str, **options: Any) -> Result:
             if host.role is Role.DATABASE:
+                while not any(thread.name.startswith("checks") for thread in threading.enumerate()):
+                    time.sleep(0.01)
+                time.sleep(0.2)  # whoever runs the checks waits for them by now, and does nothing else
                 signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
                 assert self.over.wait(30)
             return super().run(host, script, **options)
