@@ -51,8 +51,10 @@ definitions=$!
 list_queues() {{ {queues} name messages_ready consumers "$@" >"$answers/queues" 2>/dev/null; }}
 {{ list_queues arguments || list_queues || echo '[]' >"$answers/queues"; }} &
 rabbitmq-diagnostics -q check_local_alarms >"$answers/alarm" 2>&1 && : >"$answers/alarm" &
-wait "$definitions" || {{ tail -n 3 "$answers/why" >&2; exit 1; }}
+exported=yes
+wait "$definitions" || exported=no
 wait
+[ "$exported" = yes ] || {{ tail -n 3 "$answers/why" >&2; exit 1; }}
 for name in definitions queues alarm; do
     printf '== %s\\n' "$name"
     cat "$answers/$name"

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -267,7 +268,15 @@ def _selected(**typed: str) -> VerifyReport:
     return verify(_site(ThisMachine()), RELEASE, "heat-1", report=lambda _: None, selection=Selection.of(**typed))
 
 
-def test_an_interrupt_does_not_wait_for_hosts_that_hang() -> None:
+@pytest.fixture
+def heeded() -> Iterator[None]:
+    """Have Ctrl-C interrupt, as in a terminal: whoever is started in the background inherits that it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_an_interrupt_does_not_wait_for_hosts_that_hang(heeded: None) -> None:
     class Hanging(ThisMachine):
         """A host that does not answer while a person has had enough."""
 

@@ -96,7 +96,7 @@ class SshServer:
             errors.join()
             status = child.wait()
         with suppress(OSError, EOFError):  # nobody listens any more
-            channel.send_exit_status(status)
+            channel.send_exit_status(status if status >= 0 else 128 - status)
             channel.shutdown_write()
             channel.close()
 
