@@ -213,8 +213,14 @@ def test_a_connection_that_drops_after_any_number_of_bytes_leaves_no_thread_and_
     total = whole.passed
     threads, descriptors = threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
     for budget in range(0, total, max(1, total // 25)):
-        with _cutting(server.port, budget=budget) as cut, pytest.raises(HostUnreachable):
-            _use(cut.port, server, key)
+        with _cutting(server.port, budget=budget) as cut:
+            try:
+                _use(cut.port, server, key)
+            except HostUnreachable:
+                continue
+            # Packets are padded and joined as it comes: near the end, a use may need fewer bytes than the first did.
+            assert cut.passed < budget
+            assert budget > total * 0.7
     server.cut()
     _until(lambda: threading.active_count() <= threads)
     _until(lambda: len(list(Path("/proc/self/fd").iterdir())) <= descriptors)
