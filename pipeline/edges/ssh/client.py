@@ -68,12 +68,9 @@ class SshRemote:
                 raise self._killed(host, shell, timeout, root=root) from None
             except ShellEnded as ended:
                 shell.close()
-                if ended.greeted or not ended.said:
+                if not ended.refused:
                     raise
-                raise ConfigurationInvalid(
-                    f"{host.name} ({host.address}) lets {self._settings.user} run nothing as root: {ended.said}",
-                    hint="its sudoers must have NOPASSWD for that user",
-                ) from ended
+                raise self._refusal(host, ended, root=root) from ended
             except BaseException:
                 shell.close()
                 raise
@@ -141,6 +138,14 @@ class SshRemote:
             raise HostUnreachable(
                 f"{host.name} ({host.address}): {doing}: {error}", hint="run the same command again"
             ) from error
+
+    def _refusal(self, host: Host, ended: ShellEnded, *, root: bool) -> ConfigurationInvalid:
+        as_root, hint = " as root", "its sudoers must have NOPASSWD for that user"
+        if not root:
+            as_root, hint = "", "give that user a shell there"
+        return ConfigurationInvalid(
+            f"{host.name} ({host.address}) lets {self._settings.user} run nothing{as_root}: {ended}", hint=hint
+        )
 
     def _killed(self, host: Host, shell: Shell, timeout: float, *, root: bool) -> PipelineError:
         """Kill what did not end in time, with all it started, and return the error for it.

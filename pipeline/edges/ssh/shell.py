@@ -23,12 +23,15 @@ _KEPT = 1 << 24  # bytes of each end of a stream
 
 
 class ShellEnded(EOFError):
-    """The shell is no more. `said` is what it wrote to stderr; `greeted` tells whether it ever ran."""
+    """The shell is no more. `said` is what it wrote to stderr; `refused` tells that it ended before it ever ran.
 
-    def __init__(self, said: str, *, greeted: bool) -> None:
+    One whose connection was lost is not refused: only the host's word, an exit status, tells that.
+    """
+
+    def __init__(self, said: str, *, refused: bool) -> None:
         super().__init__(said.strip() or "the shell there ended")
         self.said = said.strip()
-        self.greeted = greeted
+        self.refused = refused
 
 
 class Shell:
@@ -86,15 +89,19 @@ class Shell:
             self._channel.sendall(frame)
         except TimeoutError:
             raise
-        except OSError as error:  # it has ended, and may have said why, as sudo does
+        except OSError:  # it has ended, and may have said why, as sudo does
             self._take(_Stream("", b"-", 1, None), stderr)
-            raise ShellEnded(stderr.text() or str(error), greeted=bool(self.pid)) from error
+            raise self._ended(stderr, deadline) from None
 
     def _wait(self, stdout: _Stream, stderr: _Stream, deadline: float) -> None:
         if self.alive:
             self._poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
         elif not self._take(stdout, stderr):  # what came between the last look and its end counts
-            raise ShellEnded(stderr.text(), greeted=bool(self.pid))
+            raise self._ended(stderr, deadline)
+
+    def _ended(self, stderr: _Stream, deadline: float) -> ShellEnded:
+        self._channel.status_event.wait(max(0.0, deadline - time.monotonic()))  # set by its status, or its end
+        return ShellEnded(stderr.text(), refused=not self.pid and self._channel.exit_status > 0)
 
 
 class _Stream:

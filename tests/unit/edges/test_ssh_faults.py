@@ -156,15 +156,37 @@ def test_a_host_that_accepts_and_then_hangs_is_given_up(server: SshServer, key: 
 
 
 def test_a_user_that_may_not_use_sudo_is_told_so(tmp_path: Path, key: Path) -> None:
-    folder = tmp_path / "nosudo"
-    folder.mkdir()
-    (folder / "sudo").write_text("#!/bin/sh\necho 'sudo: a password is required' >&2\nexit 1\n")
-    (folder / "sudo").chmod(0o755)
-    server = SshServer([host_key(tmp_path)], "pipeline", generate_key(key), str(folder))
-    with SshRemote(Ssh(port=server.port), key) as remote:
+    with _shell_is("sudo", "echo 'sudo: a password is required' >&2; exit 1", tmp_path, key) as (server, remote):
         with pytest.raises(ConfigurationInvalid, match="pipeline run nothing as root: sudo: a password is required"):
             remote.run(_host(server), "true")
         assert remote.run(_host(server), "echo here", root=False).stdout == "here\n"
+
+
+def test_a_user_that_may_have_no_shell_is_told_so(tmp_path: Path, key: Path) -> None:
+    with (
+        _shell_is("sh", "echo 'this account is not available' >&2; exit 1", tmp_path, key) as (server, remote),
+        pytest.raises(ConfigurationInvalid, match="pipeline run nothing: this account is not available"),
+    ):
+        remote.run(_host(server), "true", root=False)
+
+
+def test_a_connection_lost_before_the_shell_ran_is_no_refusal_whatever_was_said(tmp_path: Path, key: Path) -> None:
+    with _shell_is("sudo", "echo 'unable to resolve host' >&2; exec sleep 2", tmp_path, key) as (server, remote):
+        threading.Timer(0.5, server.cut).start()
+        with pytest.raises(HostUnreachable, match="unable to resolve host"):
+            remote.run(_host(server), "true")
+
+
+@contextmanager
+def _shell_is(name: str, script: str, tmp_path: Path, key: Path) -> Iterator[tuple[SshServer, SshRemote]]:
+    """Give a host where command `name` is `script`."""
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+    server = SshServer([host_key(tmp_path)], "pipeline", generate_key(key), str(folder))
+    with SshRemote(Ssh(port=server.port), key) as remote:
+        yield server, remote
     server.stop()
 
 
