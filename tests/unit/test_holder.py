@@ -178,7 +178,8 @@ def test_one_is_open_at_every_moment(seconds: float, opens_after: float) -> None
     assert len(spans) > 10
     for number, (before, after) in enumerate(pairwise(spans), start=1):
         if after[0] < end:
-            assert max(closed for _, closed in spans[:number]) > after[0], (before, after)
+            # Both can be at one tick of the clock: the relay, asked below, knows which came first.
+            assert max(closed for _, closed in spans[:number]) >= after[0], (before, after)
     assert max(closed for _, closed in spans) >= end
     assert among.counts().longest_gap_s == 0
     assert among.counts().held == len(spans)

@@ -161,7 +161,7 @@ class _Session(paramiko.ServerInterface):
 
 
 def _drain(stream: object, send: object) -> None:
-    with suppress(OSError):  # nobody listens any more
+    with suppress(OSError, EOFError):  # nobody listens any more
         while block := stream.read1(_CHUNK):  # type: ignore[attr-defined]
             send(block)  # type: ignore[operator]
 
