@@ -109,9 +109,13 @@ class SshRemote:
             try:
                 shell = idle.pop()
             except IndexError:
-                return Shell(self._connections.session(host), _SHELL[root])
+                return self._started(host, root=root)
             if shell.alive:
                 return shell
+
+    def _started(self, host: Host, *, root: bool) -> Shell:
+        session = self._connections.session(host)
+        return Shell(session, _SHELL[root], starting=self._settings.connect_timeout)
 
     def _rest(self, host: Host, shell: Shell, *, root: bool) -> None:
         idle = self._idle[host.name, root]
@@ -155,7 +159,7 @@ class SshRemote:
         said, hint = f"{host.name}: no end within {timeout:.0f} s", "it may still be running there"
         shell.close()
         try:
-            killer = Shell(self._connections.session(host), _SHELL[root])
+            killer = self._started(host, root=root)
             done = killer.run(_kill(shell.pid) if shell.pid else ":", time.monotonic() + _KILLING)
         except (paramiko.SSHException, OSError, EOFError):
             self._connections.drop(host)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -38,6 +39,7 @@ class Connections:
         self._transports: dict[Hop, paramiko.Transport] = {}
         self._opening: defaultdict[Hop, threading.Lock] = defaultdict(threading.Lock)
         self._starts: defaultdict[Hop, threading.Semaphore] = defaultdict(lambda: threading.Semaphore(settings.starts))
+        self._failures: dict[Hop, tuple[float, Exception]] = {}  # when the last attempt failed, and how
         self._guard = threading.Lock()
         self._closed = False
 
@@ -68,13 +70,13 @@ class Connections:
             transport.close()
 
     def _to(self, hops: Sequence[Hop]) -> paramiko.Transport:
-        hop = hops[-1]
+        hop, asked = hops[-1], time.monotonic()
         with self._guard:
             opening = self._opening[hop]
         with opening:
             transport = self._transports.get(hop)
             if transport is None or not transport.is_active():
-                transport = self._connect(hops)
+                transport = self._connect(hops, asked)
                 self._keep(hop, transport)
         return transport
 
@@ -85,15 +87,22 @@ class Connections:
                 raise EOFError("the run is over")
             self._transports[hop] = transport
 
-    def _connect(self, hops: Sequence[Hop]) -> paramiko.Transport:
-        keys = self._identity.keys()
+    def _connect(self, hops: Sequence[Hop], asked: float) -> paramiko.Transport:
+        failed = self._failures.get(hops[-1])
+        if failed and failed[0] > asked:  # of many behind a jump host that is down, one tries, and all hear of it
+            raise failed[1]
         attempts = Retrying(
             stop=stop_after_delay(self._settings.connect_timeout),
             wait=wait_random_exponential(multiplier=0.3, max=3),
             retry=retry_if_exception_type((OSError, EOFError, paramiko.SSHException)),
             reraise=True,
         )
-        return attempts(self._open, hops, keys)
+        try:
+            with self._identity.keys() as keys:
+                return attempts(self._open, hops, keys)
+        except Exception as error:
+            self._failures[hops[-1]] = (time.monotonic(), error)
+            raise
 
     def _open(self, hops: Sequence[Hop], keys: Sequence[paramiko.PKey]) -> paramiko.Transport:
         if len(hops) == 1:

@@ -10,6 +10,8 @@ from typing import BinaryIO
 
 import paramiko
 
+from pipeline.edges.ssh.shell import patience
+
 __all__ = ["Digests", "copy"]
 
 _CHUNK = 1 << 18
@@ -43,7 +45,8 @@ def copy(channel: paramiko.Channel, source: Path, target: str, digest: str) -> i
     """
     size = source.stat().st_size
     channel.settimeout(_STALLED)
-    channel.exec_command(_receive(target, size, digest))
+    with patience(channel, _STALLED):
+        channel.exec_command(_receive(target, size, digest))
     have = _line(channel)
     if have in ("", "whole"):
         return _status(channel)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import paramiko
@@ -18,7 +20,7 @@ __all__ = ["Identity", "fingerprint", "generate_key", "key_types", "refusal", "t
 class Identity:
     """Who logs in: private key file `path`, with the certificate beside it or given, and what an agent holds if asked.
 
-    A key's certificate is the file that OpenSSH would take: KEY-cert.pub. Keys are read when first used.
+    A key's certificate is the file that OpenSSH would take: KEY-cert.pub. It is read when first used.
     """
 
     def __init__(self, path: Path, *, certificate: Path | None = None, agent: bool = False) -> None:
@@ -26,16 +28,28 @@ class Identity:
         self._certificate = certificate or path.with_name(f"{path.name}-cert.pub")
         self._given = certificate is not None
         self._agent = agent
-        self._keys: tuple[paramiko.PKey, ...] | None = None
+        self._keys: tuple[paramiko.PKey, ...] = ()
+        self._reading = threading.Lock()
 
-    def keys(self) -> tuple[paramiko.PKey, ...]:
-        """Return the keys to try, in order. Raises ConfigurationInvalid where the file holds none that is usable."""
-        if self._keys is None:
-            agent = paramiko.Agent().get_keys() if self._agent else ()
-            self._keys = (*self._own(needed=not agent), *agent)
-        return self._keys
+    @contextmanager
+    def keys(self) -> Iterator[tuple[paramiko.PKey, ...]]:
+        """Give the keys to try, in order. Raises ConfigurationInvalid where the file holds none that is usable.
 
-    def _own(self, *, needed: bool) -> Iterator[paramiko.PKey]:
+        Each time over a connection of its own to the agent: one takes no questions from two threads.
+        """
+        if not self._agent:
+            yield self._own(needed=True)
+            return
+        with closing(paramiko.Agent()) as agent:
+            held = agent.get_keys()
+            yield (*self._own(needed=not held), *held)
+
+    def _own(self, *, needed: bool) -> tuple[paramiko.PKey, ...]:
+        with self._reading:
+            self._keys = self._keys or tuple(self._read(needed=needed))
+            return self._keys
+
+    def _read(self, *, needed: bool) -> Iterator[paramiko.PKey]:
         if not needed and not self.path.exists():
             return
         try:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import paramiko
+from paramiko.hostkeys import HostKeyEntry, InvalidHostKey
 
 from pipeline.edges.ssh.keys import text_of
 from pipeline.environment import Ssh
@@ -41,6 +42,7 @@ class Routes:
         self._settings = settings
         self._config = _config(settings.config)
         self._known: paramiko.HostKeys | None = None
+        self._revoked: frozenset[str] = frozenset()
 
     def to(self, host: Host) -> tuple[Hop, ...]:
         """Return the hops to `host`, itself last. Raises ConfigurationInvalid for a jump host that is not pinned."""
@@ -50,11 +52,16 @@ class Routes:
 
     def _jumps(self, host: Host) -> tuple[Hop, ...]:
         named = self._settings.jump or self._proxy_jump(host.address) or self._proxy_jump(host.name)
-        return tuple(hop for name in named for hop in self._expanded(name, ()))
+        return self._chain(named, ())
 
     def _proxy_jump(self, name: str) -> tuple[str, ...]:
         found = self._config.lookup(name).get("proxyjump", "none") if self._config else "none"
         return () if found == "none" else tuple(part.strip() for part in found.split(","))
+
+    def _chain(self, named: tuple[str, ...], seen: tuple[str, ...]) -> tuple[Hop, ...]:
+        """Return the hops over `named`; as with OpenSSH, the first alone may have jump hosts of its own before it."""
+        rest = tuple(self._hop(*_parsed(text)) for text in named[1:])
+        return (*self._expanded(named[0], seen), *rest) if named else ()
 
     def _expanded(self, text: str, seen: tuple[str, ...]) -> tuple[Hop, ...]:
         """Return the hops to jump host `text`, which may have a ProxyJump of its own."""
@@ -63,25 +70,22 @@ class Routes:
             raise ConfigurationInvalid(
                 f"ssh: jump hosts go round in a circle: {' → '.join((*seen, name))}", hint="mend ProxyJump"
             )
+        return (*self._chain(self._proxy_jump(name), (*seen, name)), self._hop(user, name, port))
+
+    def _hop(self, user: str, name: str, port: int) -> Hop:
         found: dict[str, Any] = dict(self._config.lookup(name)) if self._config else {}
-        address = str(found.get("hostname", name))
-        hop = Hop(
-            name,
-            address,
-            port or int(found.get("port", 22)),
-            user or str(found.get("user", self._settings.user)),
-            self._pinned(address, port or int(found.get("port", 22)), name),
+        address, port = str(found.get("hostname", name)), port or int(found.get("port", 22))
+        return Hop(
+            name, address, port, user or str(found.get("user", self._settings.user)), self._pinned(address, port, name)
         )
-        before = (one for jump in self._proxy_jump(name) for one in self._expanded(jump, (*seen, name)))
-        return (*before, hop)
 
     def _pinned(self, address: str, port: int, name: str) -> tuple[str, ...]:
         if self._known is None:
-            self._known = _known_hosts(self._settings.known_hosts)
+            self._known, self._revoked = _known_hosts(self._settings.known_hosts)
         keys: list[str] = []
         for known in (address, name):
             entry = self._known.lookup(known if port == 22 else f"[{known}]:{port}")
-            keys += [text_of(key) for key in entry.values()] if entry else []
+            keys += [text for key in (entry.values() if entry else ()) if (text := text_of(key)) not in self._revoked]
         if not keys:
             where = self._settings.known_hosts or "ssh.known_hosts (not set)"
             raise ConfigurationInvalid(
@@ -111,10 +115,29 @@ def _config(path: Path | None) -> paramiko.SSHConfig | None:
         ) from error
 
 
-def _known_hosts(path: Path | None) -> paramiko.HostKeys:
+def _known_hosts(path: Path | None) -> tuple[paramiko.HostKeys, frozenset[str]]:
+    """Return the keys of file `path`, and those it revokes: at a line with a marker paramiko's own reader gives up."""
+    known, revoked = paramiko.HostKeys(), set()
+    for number, line in enumerate(_lines(path), start=1):
+        if line.startswith("@revoked "):
+            revoked.add(" ".join(line.split()[2:4]))
+        elif line and not line.startswith(("#", "@")):
+            try:
+                entry = HostKeyEntry.from_line(line, number)
+            except InvalidHostKey as error:
+                raise ConfigurationInvalid(
+                    f"{path}:{number}: is no line of known_hosts", hint="see ssh.known_hosts"
+                ) from error
+            if entry is not None:
+                for name in entry.hostnames:
+                    known.add(name, entry.key.get_name(), entry.key)
+    return known, frozenset(revoked)
+
+
+def _lines(path: Path | None) -> list[str]:
     if path is None:
-        return paramiko.HostKeys()
+        return []
     try:
-        return paramiko.HostKeys(str(path.expanduser()))
+        return [line.strip() for line in path.expanduser().read_text("utf-8", "replace").splitlines()]
     except OSError as error:
         raise ConfigurationInvalid(f"{path}: cannot be read: {error}", hint="see ssh.known_hosts") from error

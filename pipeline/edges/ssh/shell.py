@@ -10,16 +10,20 @@ from __future__ import annotations
 import secrets
 import select
 import shlex
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import paramiko
 
 from pipeline.edges.ssh.results import Heard, Result
 
-__all__ = ["Shell", "ShellEnded"]
+__all__ = ["Shell", "ShellEnded", "Unheard", "patience"]
 
 _CHUNK = 1 << 17
 _KEPT = 1 << 24  # bytes of each end of a stream
+_LINE = 1 << 16  # bytes of a line that is told as it comes; a longer one is told in parts
 
 
 class ShellEnded(EOFError):
@@ -34,16 +38,40 @@ class ShellEnded(EOFError):
         self.refused = refused
 
 
+class Unheard(Exception):
+    """Who listens to lines failed, which is no fault of the connection's."""
+
+
+@contextmanager
+def patience(channel: paramiko.Channel, seconds: float) -> Iterator[None]:
+    """Give `channel` up after `seconds`: paramiko waits for ever for the answer to a command's start.
+
+    Raises TimeoutError then.
+    """
+    timer = threading.Timer(max(0.0, seconds), channel.close)
+    timer.start()
+    try:
+        yield
+    except paramiko.SSHException as error:
+        if timer.finished.is_set():
+            raise TimeoutError(f"it starts no command within {seconds:.0f} s") from error
+        raise
+    finally:
+        timer.cancel()
+
+
 class Shell:
     """A shell on `channel`, started by `command` ("sh", "sudo -n sh"); one script at a time.
 
-    `pid` is its process there, 0 before its first answer. Raises paramiko's SSHException where it is not let start.
+    `pid` is its process there, 0 before its first answer. Raises paramiko's SSHException where it is not let start,
+    and TimeoutError where it has not started after `starting` seconds.
     """
 
-    def __init__(self, channel: paramiko.Channel, command: str) -> None:
+    def __init__(self, channel: paramiko.Channel, command: str, *, starting: float) -> None:
         self.pid = 0
         self._channel = channel
-        channel.exec_command(command)
+        with patience(channel, starting):
+            channel.exec_command(command)
         self._poll = select.poll()
         self._poll.register(channel.fileno(), select.POLLIN)
 
@@ -138,9 +166,11 @@ class _Stream:
     def _sure(self, data: bytes) -> int:
         """Return how many bytes of `data` are no begin of a mark; where lines are told, up to the last line's end."""
         at = data.find(self._mark)
-        if self._heard is not None:
-            return data.rfind(b"\n", 0, at if at >= 0 else len(data)) + 1
-        return at if at >= 0 else max(0, len(data) - len(self._mark))
+        sure = at if at >= 0 else max(0, len(data) - len(self._mark))
+        if self._heard is None:
+            return sure
+        lines = data.rfind(b"\n", 0, at if at >= 0 else len(data)) + 1
+        return lines if sure - lines < _LINE else sure
 
     def _keep(self, data: bytes) -> None:
         """Keep what is between the first mark and the last; before the first, it is a straggler's."""
@@ -153,8 +183,11 @@ class _Stream:
             self._left_out += len(self._tail) - _KEPT
             del self._tail[:-_KEPT]
         if self._heard is not None:
-            for line in data.decode(errors="replace").splitlines():
-                self._heard(self._name, line)
+            try:
+                for line in data.decode(errors="replace").splitlines():
+                    self._heard(self._name, line)
+            except OSError as error:
+                raise Unheard(f"its lines cannot be told: {error}") from error
 
 
 def _mind(deadline: float) -> None:

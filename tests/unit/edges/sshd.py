@@ -78,6 +78,10 @@ class SshServer:
                 target.shutdown(socket.SHUT_RDWR)
             back.join()
 
+    def starts(self, channel: paramiko.Channel, command: str) -> bool:
+        """Tell whether a command may start; one that takes its time keeps the connection from answering."""
+        return True
+
     def execute(self, channel: paramiko.Channel, command: str) -> None:
         """Run `command` for `channel`, its three streams apart, and tell its exit status."""
         self.commands.append(command)
@@ -156,7 +160,8 @@ class _Session(paramiko.ServerInterface):
         self._server.forward(channel, target)
 
     def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
-        threading.Thread(target=self._server.execute, args=(channel, command.decode()), daemon=True).start()
+        if self._server.starts(channel, command.decode()):
+            threading.Thread(target=self._server.execute, args=(channel, command.decode()), daemon=True).start()
         return True
 
 

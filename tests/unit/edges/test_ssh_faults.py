@@ -15,6 +15,7 @@ from sshd import SshServer, fake_sudo, host_key
 
 from pipeline.edges.parallel import on_each
 from pipeline.edges.ssh import Result, SshRemote, generate_key
+from pipeline.edges.ssh.shell import Unheard
 from pipeline.environment import Role, Ssh
 from pipeline.errors import CommandFailed, ConfigurationInvalid, HostUnreachable
 from pipeline.inventory import Host
@@ -97,6 +98,23 @@ def test_a_shell_that_dies_under_a_script_is_a_lost_host(server: SshServer, remo
     assert remote.run(_host(server), "echo on", root=False).stdout == "on\n"
 
 
+def test_a_line_without_end_is_heard_in_parts(server: SshServer, remote: SshRemote) -> None:
+    heard: list[str] = []
+    script = "head -c 5000000 /dev/zero | tr '\\0' x; echo; echo end"
+    result = remote.run(_host(server), script, root=False, heard=lambda _, line: heard.append(line))
+    assert "".join(heard) == "x" * 5_000_000 + "end"
+    assert (len(heard) > 10, heard[-1], len(result.stdout)) == (True, "end", 5_000_005)
+
+
+def test_a_listener_that_fails_is_no_lost_host(server: SshServer, remote: SshRemote) -> None:
+    def gone(_: str, __: str) -> None:
+        raise BrokenPipeError("nobody reads")
+
+    with pytest.raises(Unheard, match="nobody reads"):
+        remote.run(_host(server), "echo one; sleep 5", root=False, heard=gone)
+    assert remote.run(_host(server), "echo on", root=False).stdout == "on\n"
+
+
 def test_lines_are_heard_as_they_come(server: SshServer, remote: SshRemote) -> None:
     heard: list[tuple[str, str, float]] = []
     script = "echo one; echo err >&2; sleep 0.5; printf two"
@@ -150,6 +168,24 @@ def test_a_host_that_accepts_and_then_hangs_is_given_up(server: SshServer, key: 
         with pytest.raises(HostUnreachable):
             remote.run(_host(server), "true")
         assert time.monotonic() - began < 5
+
+
+def test_a_host_that_starts_no_command_is_unreachable(
+    server: SshServer, remote: SshRemote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = threading.Event()
+    monkeypatch.setattr(SshServer, "starts", lambda self, channel, command: started.wait(20))
+    (tmp_path / "file").write_text("some")
+    threads = threading.active_count()
+    began = time.monotonic()
+    with pytest.raises(HostUnreachable, match="it starts no command within 2 s"):
+        remote.run(_host(server), "true")
+    assert time.monotonic() - began < 8
+    started.set()
+    monkeypatch.undo()
+    assert remote.run(_host(server), "echo on", root=False).stdout == "on\n"
+    server.cut()
+    _until(lambda: threading.active_count() <= threads)
 
 
 # --- rights

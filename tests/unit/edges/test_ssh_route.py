@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -87,6 +88,36 @@ def test_a_host_behind_a_jump_host_that_is_down_is_unreachable(
             remote.run(_host(engine), "true")
 
 
+def test_many_hosts_behind_a_jump_host_that_is_down_wait_for_it_together(
+    servers: tuple[SshServer, ...], key: Path, known_hosts: Path
+) -> None:
+    engine, bastion, _ = servers
+    bastion.stop()
+    settings = Ssh(port=engine.port, jump=(_jump(bastion),), known_hosts=known_hosts, connect_timeout=1)
+    began = time.monotonic()
+    with SshRemote(settings, key) as remote, ThreadPoolExecutor(32) as pool:
+        hosts = [_host(engine, f"engine-{n}") for n in range(32)]
+        told = list(pool.map(lambda host: _unreachable(remote, host), hosts))
+    assert all("engine-" in message for message in told)
+    assert time.monotonic() - began < 16, "half of what one after the other would take"
+
+
+def _unreachable(remote: SshRemote, host: Host) -> str:
+    with pytest.raises(HostUnreachable) as caught:
+        remote.run(host, "true")
+    return caught.value.message
+
+
+def test_a_key_that_is_revoked_is_not_pinned(servers: tuple[SshServer, ...], key: Path, tmp_path: Path) -> None:
+    engine, bastion, _ = servers
+    path = tmp_path / "revoking"
+    pinned = f"[127.0.0.1]:{bastion.port} {bastion.public_keys[0]}\n"
+    path.write_text(f"{pinned}@revoked * {bastion.public_keys[0]}\n")
+    settings = Ssh(jump=(_jump(bastion),), known_hosts=path)
+    with SshRemote(settings, key) as remote, pytest.raises(ConfigurationInvalid, match="no key of jump host"):
+        remote.run(_host(engine), "true")
+
+
 def test_a_jump_host_that_is_not_pinned_is_refused_with_what_to_do(servers: tuple[SshServer, ...], key: Path) -> None:
     engine, bastion, _ = servers
     with SshRemote(Ssh(jump=(_jump(bastion),)), key) as remote, pytest.raises(ConfigurationInvalid) as caught:
@@ -123,6 +154,21 @@ def test_proxy_jumps_are_read_from_openssh_own_configuration(
     ]
 
 
+def test_of_a_chain_of_proxy_jumps_the_first_alone_may_have_its_own(
+    servers: tuple[SshServer, ...], known_hosts: Path, tmp_path: Path
+) -> None:
+    engine, bastion, gate = servers
+    config = tmp_path / "config"
+    config.write_text(
+        f"Host outer\n  HostName 127.0.0.1\n  Port {bastion.port}\n  ProxyJump front\n"
+        f"Host front\n  HostName 127.0.0.1\n  Port {bastion.port}\n"
+        f"Host inner\n  HostName 127.0.0.1\n  Port {gate.port}\n  ProxyJump elsewhere\n"
+        "Host engine-0\n  ProxyJump outer,inner\n"
+    )
+    hops = Routes(Ssh(port=engine.port, config=config, known_hosts=known_hosts)).to(_host(engine))
+    assert [hop.name for hop in hops] == ["front", "outer", "inner", "engine-0"]
+
+
 def test_jump_hosts_that_go_round_in_a_circle_are_told(
     servers: tuple[SshServer, ...], known_hosts: Path, tmp_path: Path
 ) -> None:
@@ -148,6 +194,9 @@ def test_files_that_cannot_be_read_are_named(servers: tuple[SshServer, ...], tmp
         Routes(Ssh(config=tmp_path / "nowhere"))
     with pytest.raises(ConfigurationInvalid, match="nowhere: cannot be read"):
         Routes(Ssh(jump=("a",), known_hosts=tmp_path / "nowhere")).to(_host(servers[0]))
+    (tmp_path / "spoilt").write_text("# mine\n\nbastion ssh-ed25519 AAA\n")
+    with pytest.raises(ConfigurationInvalid, match="spoilt:3: is no line of known_hosts"):
+        Routes(Ssh(jump=("a",), known_hosts=tmp_path / "spoilt")).to(_host(servers[0]))
 
 
 def test_a_certificate_beside_the_key_is_shown(tmp_path: Path) -> None:
@@ -156,15 +205,17 @@ def test_a_certificate_beside_the_key_is_shown(tmp_path: Path) -> None:
     (tmp_path / "id.pub").write_text(generate_key(mine))
     sign = ["ssh-keygen", "-q", "-s", str(authority), "-I", "ci", "-n", "pipeline", str(tmp_path / "id.pub")]
     subprocess.run(sign, check=True)
-    (loaded,) = Identity(mine).keys()
+    with Identity(mine).keys() as (loaded,):
+        pass
     assert loaded.public_blob is not None
     assert loaded.public_blob.key_type == "ssh-ed25519-cert-v01@openssh.com"
 
 
 def test_a_certificate_that_is_named_must_be_there(tmp_path: Path) -> None:
     generate_key(tmp_path / "id")
-    with pytest.raises(ConfigurationInvalid, match="no usable private key"):
-        Identity(tmp_path / "id", certificate=tmp_path / "nowhere").keys()
+    identity = Identity(tmp_path / "id", certificate=tmp_path / "nowhere")
+    with pytest.raises(ConfigurationInvalid, match="no usable private key"), identity.keys():
+        pass
 
 
 def test_keys_of_an_agent_are_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,6 +229,10 @@ def test_keys_of_an_agent_are_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         server = SshServer([host_key(tmp_path)], "pipeline", public)
         with SshRemote(Ssh(port=server.port, agent=True), tmp_path / "none") as remote:
             assert remote.run(_host(server), "echo here", root=False).stdout == "here\n"
+        with SshRemote(Ssh(port=server.port, agent=True), tmp_path / "none") as remote, ThreadPoolExecutor(16) as pool:
+            hosts = [_host(server, f"engine-{n}") for n in range(48)]
+            answers = list(pool.map(lambda host: remote.run(host, f"echo {host.name}", root=False).stdout, hosts))
+        assert answers == [f"{host.name}\n" for host in hosts]
         server.stop()
     finally:
         subprocess.run(["kill", told["SSH_AGENT_PID"]], check=True)
