@@ -295,6 +295,22 @@ def rollback(_: Context, environment: str, release: str = "", lock_wait: str = "
     show.traffic(report, it.progress.console)
 
 
+@command("environment", help={"role": "engine or api", "count": "how many hosts to have", "lock_wait": LOCK_WAIT})
+def scale(_: Context, environment: str, role: str, count: str, lock_wait: str = "0s") -> None:
+    """Have so many hosts of a role. New ones come up on the region's release; those that go are drained with proof."""
+    from pipeline.environment import Role
+    from pipeline.errors import ConfigurationInvalid
+
+    if role not in list(Role):
+        raise ConfigurationInvalid(f"--role: there is no role {role!r}", hint=f"inv scale {environment} --role engine")
+    if not count.isdecimal() or not 1 <= int(count) <= 200:
+        raise ConfigurationInvalid(f"--count: expected 1 to 200, found {count!r}", hint="inv scale --help")
+    it = pipeline()
+    scaling = it.scale(environment, Role(role), int(count), lock_wait=_seconds("--lock-wait", lock_wait))
+    came, went = scaling.coming, len(scaling.leaving)
+    print(f"{environment}: {scaling.count} hosts of role {role}: {came} came, {went} went")
+
+
 @command("environment")
 def promote_canary(_: Context, environment: str) -> None:
     """Vouch for the canary of a paused upgrade, and go on with the other batches."""
@@ -667,7 +683,9 @@ def take_down(it: Pipeline) -> None:
 
 
 def _collection() -> Collection:
-    root = Collection(render, deploy, upgrade, rollback, pause, abort, verify, smoke, promote, history, demo, test)
+    root = Collection(render, deploy, upgrade, rollback, scale, pause, abort)
+    for body in (verify, smoke, promote, history, demo, test):
+        root.add_task(body)
     root.add_task(region_status, name="status")
     canary, lock = Collection("canary"), Collection("lock")
     canary.add_task(promote_canary, name="promote")

@@ -20,7 +20,7 @@ from pipeline.errors import ConfigurationInvalid, GateRefused
 
 __all__ = ["Operation", "Record", "ReleaseLike", "from_json", "gate", "to_json"]
 
-Operation = Literal["deploy", "upgrade", "rollback", "verify", "smoke", "promote"]
+Operation = Literal["deploy", "upgrade", "rollback", "verify", "smoke", "promote", "scale"]
 
 # What a promotion asks of the environment before: one passing record out of each line.
 _REQUIRED: tuple[tuple[Operation, ...], ...] = (("deploy", "upgrade"), ("verify",), ("smoke",))

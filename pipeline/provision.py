@@ -22,18 +22,18 @@ from pipeline.rollout import restart_plan
 from pipeline.site import Site
 from pipeline.upgrade import Rollout
 
-__all__ = ["bring_up", "configure_release", "configure_services", "first_start", "install_release"]
+__all__ = ["BACKING", "bring_up", "configure_release", "configure_services", "first_start", "install_release"]
 
 _FEW = 8  # hosts that get a release from here: the uplink serves so many as fast as they would one another
-_BACKING = (Role.DATABASE, Role.MESSAGING)
+BACKING = (Role.DATABASE, Role.MESSAGING)
+"""What engines and APIs need before they start; the load balancer needs them, and comes after."""
 _SOCKETS = {Role.MESSAGING: ("epmd",)}
 """What Debian's units listen with beside the service itself, and must be bound anew when its settings change."""
 
 
-def configure_services(site: Site) -> tuple[str, ...]:
-    """Configure database, broker and load balancer, restart what changed; return "HOST:PATH" of files written."""
-    hosts = site.region.inventory.of(*_BACKING, Role.LOADBALANCER)
-    changed = on_each(hosts, lambda host: _configure_service(site, host))
+def configure_services(site: Site, *roles: Role) -> tuple[str, ...]:
+    """Configure the services of `roles`, restart what changed; return "HOST:PATH" of files written."""
+    changed = on_each(site.region.inventory.of(*roles), lambda host: _configure_service(site, host))
     return tuple(path for paths in changed for path in paths)
 
 
@@ -103,6 +103,7 @@ def bring_up(
 ) -> bool:
     """Bring every engine and API host up on `release`; return whether any moved. `fleet` is as it is once configured.
 
+    The load balancer hears of hosts once they are healthy, for it takes a new one to be up until its checks fail.
     Hosts that run with older settings than those on disk are restarted one by one, by the careful road of an upgrade.
     """
     settled = all(state.settled_on(release.id) for state in fleet.states)
@@ -110,12 +111,15 @@ def bring_up(
         gate()
         first_start(site, release)
         _await_health(site, release)
+    balanced = configure_services(site, Role.LOADBALANCER)
+    if not settled:
+        _admit(site)
     stale = Fleet(tuple(state for state in fleet.states if state.stale))
     plan = restart_plan(stale, release, stale.states[0].vhost if stale.states else "")
     rollout = Rollout(site, plan, journal)
     admitted = rollout.admit_stranded(fleet) if settled else False
     Conductor(rollout, gate=gate).run()
-    return not settled or admitted or bool(stale.states)
+    return not settled or admitted or bool(balanced or stale.states)
 
 
 def first_start(site: Site, release: Release) -> None:
@@ -136,17 +140,22 @@ def first_start(site: Site, release: Release) -> None:
 
 def _await_health(site: Site, release: Release) -> None:
     """Engines first: a question that an API puts before an engine listens is lost, and its asker waits in vain."""
-    deadline = site.environment.policies.health.healthy_deadline
 
     def await_engine(host: Host) -> None:
         stays_healthy(site, host, partial(engine_is_up, site, host, frozenset()))
 
     def await_api(host: Host) -> None:
         stays_healthy(site, host, partial(api_answers, site, host, frozenset({release.id})))
-        site.balancer.admit(host.name, timeout=deadline)
 
     on_each(site.region.inventory.of(Role.ENGINE), await_engine)
     on_each(site.region.inventory.of(Role.API), await_api)
+
+
+def _admit(site: Site) -> None:
+    """Let every API host into rotation."""
+    deadline = site.environment.policies.health.healthy_deadline
+    for host in site.region.inventory.of(Role.API):
+        site.insist(partial(site.balancer.admit, host.name, timeout=deadline))
 
 
 def _configure_service(site: Site, host: Host) -> list[str]:

@@ -135,6 +135,13 @@ class Rollout:
         self.site.progress.say(f"{state.host.name}: back on {source}")
         return source
 
+    def retire(self, state: HostState) -> None:
+        """Take a host out of service for good: an engine drains with proof, an API's requests are finished first."""
+        if state.host.role is Role.ENGINE:
+            self._drain(state, prove=True)
+        else:
+            self._leave(state.host)
+
     def is_healthy(self, state: HostState) -> Callable[[], bool]:
         """Return the question whether a host that moved is healthy on the plan's target now."""
         if state.host.role is Role.ENGINE:
@@ -160,11 +167,7 @@ class Rollout:
     def _go_api(self, state: HostState, release_id: str) -> None:
         """Take an API host out of the load balancer, switch both its APIs, prove them, and let it back in."""
         host, policy = state.host, self.site.environment.policies
-        with self.journal.step("drain", host.name):
-            self.site.insist(lambda: self.site.balancer.drain(host.name, timeout=policy.drain.timeout))
-        # Always: a host with one API down counts as not running, and its other API would stay on the old release.
-        with self.journal.step("stop", host.name):
-            self._stop(host, lambda: "")
+        self._leave(host)
         self._start(host, release_id)
         with self.journal.step("healthy", host.name):
             revisions = frozenset({self.plan.target.id, self.plan.source, state.current, release_id})
@@ -172,6 +175,15 @@ class Rollout:
         with self.journal.step("admit", host.name):
             self.site.insist(lambda: self.site.balancer.admit(host.name, timeout=policy.health.healthy_deadline))
         self.site.progress.say(f"{host.name}: in rotation again on {release_id}")
+
+    def _leave(self, host: Host) -> None:
+        """Take an API host out of the load balancer, and stop it once its requests are answered."""
+        timeout = self.site.environment.policies.drain.timeout
+        with self.journal.step("drain", host.name):
+            self.site.insist(lambda: self.site.balancer.drain(host.name, timeout=timeout))
+        # Always: a host with one API down counts as not running, and its other API would stay on the old release.
+        with self.journal.step("stop", host.name):
+            self._stop(host, lambda: "")
 
     def admit_stranded(self, fleet: Fleet) -> bool:
         """Let APIs that run but are drained, since a run was killed, back into rotation; return whether there were any.

@@ -25,6 +25,7 @@ from pipeline.edges.runs import Request, Run, Runs
 from pipeline.edges.ssh import generate_key
 from pipeline.edges.store import Store, who
 from pipeline.edges.wheelhouse import Built, Wheelhouse
+from pipeline.edges.yamlfile import set_value
 from pipeline.environment import Environment, Role
 from pipeline.errors import ConfigurationInvalid, FleetMixed, Inconclusive, PipelineError, VerificationFailed
 from pipeline.evidence import Operation
@@ -33,12 +34,13 @@ from pipeline.fleet import Fleet, HostState
 from pipeline.journal import Journal
 from pipeline.junit import OUTCOMES
 from pipeline.progress import Progress
-from pipeline.provision import bring_up, configure_release, configure_services, install_release
+from pipeline.provision import BACKING, bring_up, configure_release, configure_services, install_release
 from pipeline.recorder import Outcome, recorded
 from pipeline.release import Release
 from pipeline.render import RenderedStack, render
 from pipeline.rolling import Change, manifest, manifests, plan_rollback, plan_upgrade, roll_out, tell
 from pipeline.rollout import Batch, RolloutPlan, plan_rollout, running_release, vhost_of
+from pipeline.scaling import Scaling, plan_scaling, refuse_loss, retire
 from pipeline.site import Site
 from pipeline.smoke import RungResult, SmokeReport, climb
 from pipeline.spans import overhead
@@ -131,15 +133,45 @@ class Pipeline:
         target = self.environment(name)
         cloud = cloud_of(self.workspace, target)
         built = self.build(reference)  # first: a release that does not exist must not leave half a region
-        _refuse_other_release(name, self.releases_on(name), built.release)
+        self._check_deploy(target, built.release)
         with (
             self._changing("deploy", name, lock_wait) as run,
             self._recorded("deploy", name, built.release) as outcome,
         ):
-            _refuse_other_release(name, self.releases_on(name), built.release)  # the lock may have been waited for
+            self._check_deploy(target, built.release)  # the lock may have been waited for
             changed = self._launch(target, cloud)
-            installed = self._bring_up(target, built, outcome, run)
+            installed = self._bring_up(name, built.release, built, outcome, run)
         return changed or installed
+
+    def scale(self, name: str, role: Role, count: int, *, lock_wait: float = 0) -> Scaling:
+        """Have `count` hosts of a role: new ones come up on the region's release, those that go are drained first.
+
+        The environment's own file is changed to say so, before a host comes and after those that go hold nothing.
+        Raises ConfigurationInvalid, FleetMixed in the middle of an upgrade, and what pipeline.scaling.retire raises.
+        """
+        cloud = cloud_of(self.workspace, self.environment(name))
+        with self._changing("scale", name, lock_wait) as run, self.site(name) as site:
+            fleet = observe(site.region.inventory, site.remote)
+            release, vhost = _on(site, fleet)
+            scaling = plan_scaling(fleet, role, count)
+            built = self.build(release.id) if scaling.coming else None
+            with self._recorded("scale", name, release) as outcome:
+                outcome.counts.update(hosts_coming=scaling.coming, hosts_leaving=len(scaling.leaving))
+                if scaling.leaving:
+                    with self.progress.stage("drain"):
+                        retire(site, scaling, release, vhost, Journal(self.clock, run.log), gate=run.gate)
+                self._set_count(name, scaling)
+                run.gate()
+                self._launch(self.environment(name), cloud)
+                self._bring_up(name, release, built, outcome, run)
+        return scaling
+
+    def _set_count(self, name: str, scaling: Scaling) -> None:
+        path, role = self.workspace.environments / f"{name}.yaml", scaling.role.value
+        before = self.environment(name).topology.of(scaling.role).count
+        if before != scaling.count:
+            set_value(path, ("topology", role, "count"), scaling.count)
+            self.progress.say(f"{path.name}: topology.{role}.count: {before} → {scaling.count}; commit it")
 
     def releases_on(self, name: str) -> frozenset[str]:
         """Return the ids of the releases that hosts of a region are on: none before its first deploy, two in a rollout.
@@ -152,21 +184,32 @@ class Pipeline:
         with self.site(name) as site:
             return observe(site.region.inventory, site.remote).releases
 
-    def _bring_up(self, target: Environment, built: Built, outcome: Outcome, run: Changing) -> bool:
-        """Install a release on the hosts of a launched region and start it; return whether anything changed."""
-        name = target.name
+    def _check_deploy(self, target: Environment, release: Release) -> None:
+        """Refuse (ConfigurationInvalid) what is no deploy: another release than runs, or fewer hosts than there are."""
+        if not is_deployed(target, cloud_of(self.workspace, target)):
+            return
+        with self.site(target.name) as site:
+            inventory = site.region.inventory
+            _refuse_other_release(target.name, observe(inventory, site.remote).releases, release)
+            refuse_loss(inventory, lambda role: target.topology.of(role).count)
+
+    def _bring_up(self, name: str, release: Release, built: Built | None, outcome: Outcome, run: Changing) -> bool:
+        """Install a release on the hosts of a launched region and start it; return whether anything changed.
+
+        `built` is None where every host has the release.
+        """
         with self.site(name) as site:
             fleet = observe(site.region.inventory, site.remote)
-            vhost = next(iter(fleet.vhosts(Role.ENGINE)), vhost_of(built.release))
+            vhost = next(iter(fleet.vhosts(Role.ENGINE)), vhost_of(release))
             with self.progress.stage("install"), ThreadPoolExecutor(max_workers=2) as pool:
-                services = pool.submit(configure_services, site)
+                services = pool.submit(configure_services, site, *BACKING)
                 journal = Journal(self.clock, run.log)
-                installed = install_release(site, fleet, built, journal)
-                written = (*services.result(), *configure_release(site, built.release, vhost))
+                installed = install_release(site, fleet, built, journal) if built else ()
+                written = (*services.result(), *configure_release(site, release, vhost))
             with self.progress.stage("start"):
                 site.insist(lambda: site.broker.create_vhost(vhost))
                 fleet = observe(site.region.inventory, site.remote)
-                started = bring_up(site, fleet, built.release, journal, gate=run.gate)
+                started = bring_up(site, fleet, release, journal, gate=run.gate)
             outcome.counts.update(hosts=len(site.region.inventory.hosts), files_written=len(written))
         return bool(installed or written or started)
 

@@ -313,6 +313,7 @@ class Machines:
         remote.on(r"list_channels|close_connection")
         remote.on(r"/build_info", self._build_info)
         remote.on(r"api.LISTENER_TOPIC", self._revision)
+        remote.on(r"^put ", host="loadbalancer-0")
         remote.on(r"show stat", self._stat)
         remote.on(r"^echo 'set server", self._set)
         remote.on(r"rabbitmqctl .*list_queues", "[]")

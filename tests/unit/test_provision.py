@@ -33,9 +33,10 @@ from pipeline.errors import CommandFailed, FleetMixed, HostUnreachable
 from pipeline.fleet import Fleet
 from pipeline.health import Unhealthy
 from pipeline.hostfiles import UNITS
-from pipeline.provision import bring_up, configure_release, configure_services, first_start, install_release
+from pipeline.provision import BACKING, bring_up, configure_release, configure_services, first_start, install_release
 from pipeline.site import Site
 
+SERVICES = (*BACKING, Role.LOADBALANCER)
 ALL = ["api-0", "api-1", "engine-0", "engine-1"]
 
 
@@ -60,13 +61,13 @@ def services(remote: ScriptedRemote) -> ScriptedRemote:
 
 
 def test_services_that_are_right_are_told_as_unchanged(services: ScriptedRemote, here: Site) -> None:
-    assert configure_services(here) == ()
+    assert configure_services(here, *SERVICES) == ()
 
 
 def test_a_service_is_written_and_restarted_by_one_script_that_no_kill_can_part(
     services: ScriptedRemote, here: Site
 ) -> None:
-    configure_services(here)
+    configure_services(here, *SERVICES)
     for host in here.region.inventory.of(Role.DATABASE, Role.MESSAGING, Role.LOADBALANCER):
         (script,) = [script for name, script in services.ran if name == host.name and "put " in script]
         (unit,) = UNITS[host.role]
@@ -76,24 +77,24 @@ def test_a_service_is_written_and_restarted_by_one_script_that_no_kill_can_part(
 
 
 def test_only_the_brokers_port_mapper_is_bound_anew(services: ScriptedRemote, here: Site) -> None:
-    configure_services(here)
+    configure_services(here, *SERVICES)
     assert services.steps(bind="stop epmd.socket epmd.service") == ["bind messaging-0"]
 
 
 def test_what_changed_is_told_by_host_and_path(services: ScriptedRemote, here: Site) -> None:
     services.on(r"^put ", "/etc/haproxy/haproxy.cfg\n", host="loadbalancer-0")
-    assert configure_services(here) == ("loadbalancer-0:/etc/haproxy/haproxy.cfg",)
+    assert configure_services(here, *SERVICES) == ("loadbalancer-0:/etc/haproxy/haproxy.cfg",)
 
 
 def test_a_service_is_started_before_its_user_is_made(services: ScriptedRemote, here: Site) -> None:
-    configure_services(here)
+    configure_services(here, *SERVICES)
     steps = services.steps(start="systemctl start", user="add_user", data="CREATE DATABASE")
     assert [step for step in steps if "messaging" in step] == ["start messaging-0", "user messaging-0"]
     assert [step for step in steps if "database" in step] == ["start database-0", "data database-0"]
 
 
 def test_each_service_gets_its_own_secret_only(services: ScriptedRemote, here: Site) -> None:
-    configure_services(here)
+    configure_services(here, *SERVICES)
     for role in ("database", "messaging"):
         assert {name for name, script in services.ran if SECRETS[role] in script} == {f"{role}-0"}
 
@@ -261,6 +262,24 @@ def test_a_region_that_never_ran_comes_up_whole_and_into_rotation(
     assert len(remote.scripts("state ready")) == 2
 
 
+def test_the_load_balancer_hears_of_new_hosts_once_they_are_healthy(
+    machines: Machines, remote: ScriptedRemote, here: Site
+) -> None:
+    machines.running["api-1"] = False
+    remote.on("db_sync")
+    fleet = Fleet(
+        tuple(
+            replace(state, current="", running="") if state.host.name == "api-1" else state
+            for state in fleet_on(R26).states
+        )
+    )
+    machines.current = dict.fromkeys(machines.current, R26.id)
+    assert bring_up(here, fleet, R26, journal(here.clock))
+    steps = remote.steps(ask="build_info", balance="^put ", admit="state ready")
+    assert steps.index("balance loadbalancer-0") > steps.index("ask api-1")
+    assert steps[-1] == "admit loadbalancer-0"
+
+
 def test_whether_a_run_may_go_on_is_asked_before_a_first_start(
     machines: Machines, remote: ScriptedRemote, here: Site
 ) -> None:
@@ -295,7 +314,8 @@ def test_a_region_that_is_up_with_the_settings_it_has_is_left_alone(
     machines: Machines, remote: ScriptedRemote, here: Site
 ) -> None:
     assert not bring_up(here, _stale(machines), R25, journal(here.clock))
-    assert len(remote.ran) == len(remote.scripts("show stat")) == 1
+    assert remote.steps(look="show stat", write="^put ") == ["write loadbalancer-0", "look loadbalancer-0"]
+    assert len(remote.ran) == 2
 
 
 @pytest.mark.parametrize("name", ["engine-1", "api-0"])
@@ -356,6 +376,6 @@ def test_an_api_that_a_killed_restart_left_out_of_rotation_is_let_back_in(machin
 
 def test_a_host_of_every_role_is_provisioned_by_one_of_the_steps(services: ScriptedRemote, here: Site) -> None:
     services.on("db_sync")
-    configure_services(here)
+    configure_services(here, *SERVICES)
     first_start(here, R26)
     assert {name for name, _ in services.ran} == {host.name for host in here.region.inventory.of(*Role)}

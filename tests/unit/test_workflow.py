@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -38,6 +39,7 @@ from pipeline.edges.clock import FakeClock
 from pipeline.edges.lock import Holder, LockLost
 from pipeline.edges.ssh import Result
 from pipeline.edges.store import who
+from pipeline.edges.yamlfile import set_value
 from pipeline.environment import Environment, Role
 from pipeline.errors import (
     ConfigurationInvalid,
@@ -86,6 +88,7 @@ class Here(Pipeline):
     opened: list[str]
     policy: dict[str, Any]
     customer: Customer
+    gone: set[str]
 
     def environment(self, name: str) -> Environment:
         return with_policy(super().environment(name), **self.policy)
@@ -114,6 +117,7 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Here:
     made = Here(Workspace(ROOT, tmp_path / "state"), clock, progress(clock))
     remote = ScriptedRemote()
     given = {"opened": [], "policy": {}, "remote": remote, "machines": _hosts(remote), "customer": Customer()}
+    given["gone"] = set()
     for name, value in given.items():
         object.__setattr__(made, name, value)
     for release in (R25, R26):
@@ -340,6 +344,84 @@ def test_a_region_that_is_there_is_not_moved(here: Here, monkeypatch: pytest.Mon
     here.upgrade("local", "25.0.2")
     assert [name for name, _ in here.progress.stages] == ["release 25.0.2", "install", "tidy", "rollout"]
     assert here.remote.scripts(r"systemctl (stop --no-block|start) heat-") == []
+
+
+@pytest.fixture
+def scalable(here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launched: list[str]) -> Here:
+    """Return a pipeline whose environments' files may be changed, and whose region has the hosts that they name."""
+    for name in ("environments", "templates"):
+        shutil.copytree(ROOT / name, tmp_path / "checkout" / name)
+    object.__setattr__(here, "workspace", Workspace(tmp_path / "checkout", here.workspace.state))
+    monkeypatch.setattr(Here, "site", _site_of_the_hosts_that_are_there)
+    return here
+
+
+@contextmanager
+def _site_of_the_hosts_that_are_there(self: Here, name: str) -> Iterator[Site]:
+    here = site(self.remote, self.environment(name))
+    there = tuple(host for host in region().inventory.hosts if host.name not in self.gone)
+    hosts = replace(here.region, inventory=replace(here.region.inventory, hosts=there))
+    yield replace(here, region=hosts, progress=self.progress)
+
+
+def _delete(here: Here, monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
+    """Have the launch of the stacks delete hosts, which must hold nothing by then."""
+
+    def launch_all(stacks: Any, launcher: Any, given: Any) -> dict[str, Launched]:
+        assert not any(here.machines.running[name] for name in names)
+        here.gone.update(names)
+        return {}
+
+    monkeypatch.setattr(workflow, "launch_all", launch_all)
+
+
+def test_a_host_that_is_scaled_in_is_drained_before_its_stack_loses_it(
+    scalable: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _delete(scalable, monkeypatch, "engine-1")
+    scaling = scalable.scale("local", Role.ENGINE, 1)
+    assert [state.host.name for state in scaling.leaving] == ["engine-1"]
+    assert scalable.environment("local").topology.engine.count == 1
+    assert "engine: {count: 1, flavor: local, image: local}" in _file_of_local(scalable)
+    (record,) = scalable.store.records("local")
+    assert (record.operation, record.passed) == ("scale", True)
+    assert "engine-1: out of service, and holds nothing" in said(scalable.progress)
+
+
+def test_a_drain_without_proof_keeps_the_host_and_the_file(scalable: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    _delete(scalable, monkeypatch, "engine-1")
+    scalable.machines.stuck.add("engine-1")
+    before = _file_of_local(scalable)
+    with pytest.raises(FleetMixed):
+        scalable.scale("local", Role.ENGINE, 1)
+    assert (scalable.gone, _file_of_local(scalable)) == (set(), before)
+    (record,) = scalable.store.records("local")
+    assert not record.passed
+
+
+def test_a_region_in_the_middle_of_an_upgrade_is_not_scaled(scalable: Here, launched: list[str]) -> None:
+    scalable.machines.current["engine-0"] = R26.id
+    with pytest.raises(FleetMixed):
+        scalable.scale("local", Role.ENGINE, 3)
+    assert launched == []
+
+
+def test_more_hosts_are_written_down_and_launched(scalable: Here, launched: list[str]) -> None:
+    scaling = scalable.scale("local", Role.API, 4)
+    assert scaling.coming == 2
+    assert scalable.environment("local").topology.api.count == 4
+    assert "local-api" in launched
+
+
+def test_a_deploy_does_not_delete_hosts_with_work_in_hand(scalable: Here, launched: list[str]) -> None:
+    set_value(scalable.workspace.environments / "local.yaml", ("topology", "engine", "count"), 1)
+    with pytest.raises(ConfigurationInvalid, match="engine-1 would be deleted"):
+        scalable.deploy("local", R25.id)
+    assert launched == []
+
+
+def _file_of_local(here: Here) -> str:
+    return (here.workspace.environments / "local.yaml").read_text("utf-8")
 
 
 def test_a_plan_touches_nothing_and_leaves_no_record(here: Here) -> None:
