@@ -1,0 +1,77 @@
+"""Scaling for real: engines and APIs come and go under traffic, and no customer notices."""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from pipeline.demo import Proof
+from pipeline.edges.heat import connect
+from pipeline.environment import Role
+from pipeline.errors import ConfigurationInvalid
+from pipeline.traffic import Traffic
+from pipeline.workflow import Pipeline
+from pipeline.workspace import Workspace
+from tests.integration.conftest import NEW
+
+
+@pytest.fixture(scope="module")
+def scalable(story: Proof, pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    """The demo's region, from a copy of the environments: scaling writes into them."""
+    root = tmp_path_factory.mktemp("checkout")
+    for name in ("environments", "templates"):
+        shutil.copytree(getattr(pipeline.workspace, name), root / name)
+    return Pipeline(Workspace(root, pipeline.workspace.state), pipeline.clock, pipeline.progress)
+
+
+def _hosts(pipeline: Pipeline) -> list[str]:
+    with pipeline.site("local") as site:
+        return [host.name for host in site.region.inventory.of(Role.ENGINE, Role.API)]
+
+
+def _count_in_file(root: Path, role: str) -> int:
+    (line,) = [
+        line for line in (root / "local.yaml").read_text("utf-8").splitlines() if line.startswith(f"  {role}: {{")
+    ]
+    return int(line.partition("count: ")[2].partition(",")[0])
+
+
+def test_a_region_scales_out_and_in_and_no_customer_notices(scalable: Pipeline) -> None:
+    customers = partial(connect, "local", scalable.workspace.customer_clouds("local"))
+    settings = scalable.environment("local").traffic
+    with Traffic(customers, settings, scalable.clock, prefix="scale") as traffic:
+        for role in (Role.ENGINE, Role.API):
+            assert scalable.scale("local", role, 3).coming == 1
+        assert _hosts(scalable) == ["api-0", "api-1", "api-2", "engine-0", "engine-1", "engine-2"]
+        checks, rungs = scalable.require_green("local")
+        assert {"engine-2", "api-2"} <= {result.host for result in checks.results}
+        assert rungs.ok
+        with scalable.site("local") as site:
+            assert {server.name for server in site.balancer.servers()} == {"api-0", "api-1", "api-2"}
+            assert {row.host for row in site.database.engines() if row.live} == {"engine-0", "engine-1", "engine-2"}
+        for role in (Role.ENGINE, Role.API):
+            (left,) = scalable.scale("local", role, 2).leaving
+            assert left.host.name == f"{role}-2"
+    report = traffic.report()
+    assert report.ok, report.failures
+    assert report.stacks.completed >= 10
+    assert _hosts(scalable) == ["api-0", "api-1", "engine-0", "engine-1"]
+    with scalable.site("local") as site:
+        assert {server.name for server in site.balancer.servers()} == {"api-0", "api-1"}
+        assert {row.host for row in site.database.engines() if row.live} == {"engine-0", "engine-1"}
+    assert _count_in_file(scalable.workspace.environments, "engine") == 2
+
+
+def test_a_deploy_deletes_no_host_that_only_the_file_has_given_up(scalable: Pipeline) -> None:
+    path = scalable.workspace.environments / "local.yaml"
+    text = path.read_text("utf-8")
+    path.write_text(text.replace("engine: {count: 2,", "engine: {count: 1,"), "utf-8")
+    try:
+        with pytest.raises(ConfigurationInvalid, match="engine-1 would be deleted"):
+            scalable.deploy("local", NEW)
+    finally:
+        path.write_text(text, "utf-8")
+    assert scalable.deploy("local", NEW) is False
