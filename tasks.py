@@ -404,6 +404,33 @@ def bench_soak(
 
 @command(
     help={
+        "release": "what runs",
+        "engines": "how many, one count after the other",
+        "window": "seconds that are counted for each",
+        "json": "file for the figures",
+        "svg": "file for a plot",
+    }
+)
+def bench_scale(
+    _: Context, release: str = "26.0.2", engines: str = "1,2,4", window: str = "60s", json: str = "", svg: str = ""
+) -> None:
+    """Measure how many stacks a minute more engines give, on one region that is scaled out between the counts."""
+    from benchmarks import scale as benchmark
+    from pipeline import show
+    from pipeline.workspace import Workspace
+
+    counts, seconds = _numbers("--engines", engines), _seconds("--window", window)
+    it = pipeline(Workspace(ROOT, ROOT / ".state" / "bench"))
+    figures = benchmark.measure(it, release, counts, seconds)
+    if json:
+        show.save_figures(figures, Path(json))
+    if svg:
+        show.write(Path(svg), benchmark.svg(figures))
+    show.table("stacks per minute", benchmark.COLUMNS, list(benchmark.rows(figures)), it.progress.console)
+
+
+@command(
+    help={
         "hosts": "how many, as 8,64,200",
         "commands": "how many on each host, as 1,10",
         "pushes": "files to copy to each host, in MB; none for no files",
@@ -694,6 +721,7 @@ def _collection() -> Collection:
     bench = Collection("bench")
     bench.add_task(bench_upgrade, name="upgrade")
     bench.add_task(bench_soak, name="soak")
+    bench.add_task(bench_scale, name="scale")
     bench.add_task(bench_ssh, name="ssh")
     bench.add_task(bench_verify, name="verify")
     root.add_collection(bench)

@@ -135,6 +135,8 @@ class HeatSettings(_Frozen):
     region: CloudName
     creates_region: bool
     engine_workers: int = Field(ge=1, le=64)
+    engine_threads: int = Field(default=64, ge=1, le=1024)
+    """How many resources, and how many requests, each worker has in hand at once (oslo.messaging's pool)."""
     api_processes: int = Field(ge=1, le=64)
     api_threads: int = Field(ge=1, le=64)
     graceful_shutdown_timeout: Seconds
