@@ -6,10 +6,13 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
 
+from pipeline.certificate import Certificate
+from pipeline.edges.authority import Authority, read_certificate
 from pipeline.edges.clock import Clock
 from pipeline.edges.heat import Heat, connect
 from pipeline.edges.ssh import SshRemote
@@ -71,8 +74,10 @@ def open_site(workspace: Workspace, environment: Environment, clock: Clock, prog
     Writes the host keys that the region's hosts signalled as known_hosts, and a clouds.yaml for the canary customer.
     """
     region = read_region(environment, cloud_of(workspace, environment))
+    certificate, trusted = _certificate(workspace, environment, region.address, clock)
+    region = replace(region, certificate=certificate)
     customer_clouds = workspace.customer_clouds(environment.name)
-    write_private(customer_clouds, _clouds_yaml(environment, region))
+    write_private(customer_clouds, _clouds_yaml(environment, region, trusted))
     write_private(workspace.known_hosts(environment.name), _known_hosts(region, environment.ssh.port))
     customer = connect(environment.name, customer_clouds)
     with SshRemote(environment.ssh, workspace.key(environment.name)) as remote:
@@ -110,7 +115,20 @@ def write_private(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-def _clouds_yaml(environment: Environment, region: Region) -> str:
+def _certificate(
+    workspace: Workspace, environment: Environment, address: str, clock: Clock
+) -> tuple[Certificate | None, Path | None]:
+    """Return what the endpoints at `address` show, and the file of who signed it, for customers to trust."""
+    tls, now = environment.tls, clock.now()
+    if tls is None:
+        return None, None
+    if tls.certificate is not None and tls.key is not None:
+        return read_certificate(tls.certificate.expanduser(), tls.key.expanduser(), address, now), tls.authority
+    authority = Authority(workspace.authority(environment.name), environment.name, now)
+    return authority.issue("endpoints", [address]), authority.path
+
+
+def _clouds_yaml(environment: Environment, region: Region, trusted: Path | None) -> str:
     identity = region.identity
     auth = {
         "auth_url": identity.auth_url,
@@ -121,7 +139,8 @@ def _clouds_yaml(environment: Environment, region: Region) -> str:
         "project_domain_name": "Default",
     }
     entry = {"auth": auth, "region_name": environment.heat.region, "interface": "public", "identity_api_version": "3"}
-    return yaml.safe_dump({"clouds": {environment.name: entry}})
+    trust = {"cacert": str(trusted.expanduser())} if trusted else {}
+    return yaml.safe_dump({"clouds": {environment.name: {**entry, **trust}}})
 
 
 def _known_hosts(region: Region, port: int) -> str:

@@ -19,7 +19,7 @@ from pipeline.errors import ConfigurationInvalid
 from pipeline.policy import Policy
 from pipeline.quantities import Seconds
 
-__all__ = ["Environment", "Provider", "Role", "Topology", "list_environments", "load", "merge"]
+__all__ = ["Environment", "Provider", "Role", "Tls", "Topology", "list_environments", "load", "merge"]
 
 DEFAULTS = "defaults"
 _NAME = re.compile(r"^[a-z][a-z0-9-]{0,30}$")
@@ -175,6 +175,23 @@ class Lock(_Frozen):
     lease: Seconds = 60
 
 
+class Tls(_Frozen):
+    """TLS of the endpoints: files of a certificate that somebody signed, or nothing: then the environment signs one.
+
+    Paths are of this machine. `authority` is for customers that do not trust the signer anyway.
+    """
+
+    certificate: Path | None = None
+    key: Path | None = None
+    authority: Path | None = None
+
+    @model_validator(mode="after")
+    def _both(self) -> Tls:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key belong together")
+        return self
+
+
 class Environment(_Frozen):
     """One region: where it runs, what it is made of, how it is changed."""
 
@@ -191,6 +208,12 @@ class Environment(_Frozen):
     deadlines: Deadlines
     traffic: Traffic
     lock: Lock = Lock()
+    tls: Tls | None = None
+
+    @property
+    def scheme(self) -> str:
+        """How the endpoints are asked: http or https."""
+        return "https" if self.tls else "http"
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

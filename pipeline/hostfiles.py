@@ -22,6 +22,7 @@ from pipeline.render import render_text
 __all__ = ["CURRENT", "UNITS", "HostFile", "release_files", "role_files", "write_script"]
 
 CURRENT = "/opt/heat/current"
+CERTIFICATE = "/etc/haproxy/heat.pem"
 UNITS = {
     Role.ENGINE: ("heat-engine",),
     Role.API: ("heat-api", "heat-api-cfn"),
@@ -49,7 +50,8 @@ class HostFile:
 
 def role_files(host: Host, environment: Environment, region: Region, templates: Path) -> tuple[HostFile, ...]:
     """Return the files that `host` has whatever release it runs: its units, or its service's configuration."""
-    facts = {"host": host, "environment": environment, "region": region, "apis": region.inventory.of(Role.API)}
+    apis = region.inventory.of(Role.API)
+    facts = {"host": host, "environment": environment, "region": region, "apis": apis, "certificate": CERTIFICATE}
 
     def rendered(name: str, path: str) -> HostFile:
         return HostFile(path, render_text(templates, f"hosts/{name}.j2", facts))
@@ -57,7 +59,9 @@ def role_files(host: Host, environment: Environment, region: Region, templates: 
     if host.role in (Role.ENGINE, Role.API):
         units = UNITS[host.role]
         return tuple(rendered(f"{unit}.service", f"/etc/systemd/system/{unit}.service") for unit in units)
-    return tuple(rendered(name, path) for name, path in _SERVICE_FILES[host.role])
+    shown = region.certificate if host.role is Role.LOADBALANCER else None
+    certificate = (HostFile(CERTIFICATE, shown.with_key, "0600"),) if shown else ()
+    return (*certificate, *(rendered(name, path) for name, path in _SERVICE_FILES[host.role]))
 
 
 _SERVICE_FILES = {

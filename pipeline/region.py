@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from pipeline.certificate import Certificate
 from pipeline.environment import Environment, Role
 from pipeline.errors import ConfigurationInvalid
 from pipeline.inventory import Inventory, hosts_of
@@ -40,6 +41,8 @@ class Region:
     database_password: SecretStr
     messaging_password: SecretStr
     encryption_key: SecretStr
+    certificate: Certificate | None = None
+    """What the endpoints show; None without TLS."""
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -47,7 +50,8 @@ class Region:
         identity = self.identity
         own = (self.database_password, self.messaging_password, self.encryption_key)
         theirs = (identity.service_password, identity.stack_domain_password, identity.canary_password)
-        return tuple(secret.get_secret_value() for secret in (*own, *theirs))
+        keys = (self.certificate.key,) if self.certificate else ()
+        return tuple(secret.get_secret_value() for secret in (*own, *theirs, *keys))
 
 
 def region_of(environment: Environment, outputs: Mapping[str, Mapping[str, Any]], *, auth_url: str) -> Region:

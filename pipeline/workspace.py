@@ -68,6 +68,10 @@ class Workspace:
         """The pinned host keys of an environment, as OpenSSH reads them."""
         return self.state / "environments" / environment / "known_hosts"
 
+    def authority(self, environment: str) -> Path:
+        """Directory of an environment's own certificate authority."""
+        return self.state / "environments" / environment / "authority"
+
     def customer_clouds(self, environment: str) -> Path:
         """The clouds.yaml of an environment's canary customer; its entry has the environment's name."""
         return self.state / "environments" / environment / "clouds.yaml"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from pipeline.checks import questions
@@ -12,6 +13,8 @@ from pipeline.inventory import Host
 from pipeline.site import Site
 
 ROLES = (Role.LOADBALANCER,)
+
+_CERTIFICATE = 14  # days that it must last: time to notice, and to have it renewed
 
 _CAUSES = {
     "DRAIN": "an upgrade was interrupted and left it out of rotation: run it again",
@@ -54,6 +57,19 @@ def check_both_frontends_answer(host: Any, target: Host, site: Site) -> None:
     """A request to each frontend comes back 200 from an API behind it."""
     heat = site.environment.heat
     for name, port in (("heat-api", heat.api_port), ("heat-api-cfn", heat.cfn_port)):
-        found = host.run(*questions.health(target, port)).stdout
+        found = host.run(*questions.health(target, port, site.environment.scheme)).stdout
         likely = "haproxy is down" if found == "000" else f"no API host behind {name} is up"
         expect(found == "200", expected=f"frontend {name} to answer 200", found=found, likely=likely)
+
+
+def check_certificate_of_the_endpoints_lasts(site: Site) -> None:
+    """Where the endpoints show a certificate, it lasts two weeks more; that it is the one shown is a file's check."""
+    if (certificate := site.region.certificate) is None:
+        return
+    left = (certificate.ends - site.clock.now()) / timedelta(days=1)
+    expect(
+        left >= _CERTIFICATE,
+        expected=f"{_CERTIFICATE} days left for the endpoints' certificate",
+        found=f"{left:.0f} days, until {certificate.ends:%Y-%m-%d}",
+        likely="nobody renewed the files that tls names; one of the environment's own is renewed by inv deploy",
+    )

@@ -16,6 +16,7 @@ _KEYED = re.compile(r"^([-+ ]?\s*[\w.-]*(?:password|secret|_key|token|credential
 _IN_ADDRESS = re.compile(r"://[^\s,]*@")
 # A log says what it likes, where it likes.
 _IN_TEXT = re.compile(r"""((?:password|secret|token|_key)["']?\s*[:=]\s*["']?)[^\s"',;}&]+""", re.I)
+_PRIVATE = re.compile(r"(-----BEGIN [A-Z ]*PRIVATE KEY-----).*?(-----END|\Z)", re.S)
 _TOKEN = re.compile(r"\bgAAAA[\w=-]{20,}")  # Keystone's, of Fernet
 
 
@@ -37,5 +38,6 @@ def masked(text: str, secrets: Iterable[str] = ()) -> str:
     """Return `text` with MASK for `secrets`, for what is called one, and before an address's @."""
     for secret in secrets:
         text = text.replace(secret, MASK)
+    text = _PRIVATE.sub(rf"\g<1>{MASK}\g<2>", text)
     text = _IN_ADDRESS.sub(f"://{MASK}@", _KEYED.sub(rf"\g<1>{MASK}", text))
     return _TOKEN.sub(MASK, _IN_TEXT.sub(rf"\g<1>{MASK}", text))

@@ -138,10 +138,10 @@ except OSError as error:
 END"""
 
 
-def health(target: Host, port: int) -> Question:
-    """The HTTP status of /healthcheck, "000" where nothing answers."""
-    url = f"http://{target.address}:{port}/healthcheck"
-    return ("curl --silent --output /dev/null --max-time 10 --write-out '%%{http_code}' %s", url)
+def health(target: Host, port: int, scheme: str = "http") -> Question:
+    """The HTTP status of /healthcheck, "000" where nothing answers. Whom to trust is a matter of customers: smoke."""
+    url = f"{scheme}://{target.address}:{port}/healthcheck"
+    return ("curl --silent --insecure --output /dev/null --max-time 10 --write-out '%%{http_code}' %s", url)
 
 
 # of the database's host
@@ -199,7 +199,9 @@ def questions(target: Host, site: Site, release: Release, vhost: str) -> tuple[Q
     if target.role in (Role.API, Role.ENGINE):
         asked += _of_heat(target, site, release)
     if target.role in (Role.API, Role.LOADBALANCER):
-        asked += [health(target, port) for port in (site.environment.heat.api_port, site.environment.heat.cfn_port)]
+        scheme = site.environment.scheme if target.role is Role.LOADBALANCER else "http"
+        heat = site.environment.heat
+        asked += [health(target, port, scheme) for port in (heat.api_port, heat.cfn_port)]
     if target.role is Role.LOADBALANCER:
         asked += [CONFIGURATION, SERVERS, ADMIN_SOCKET]
     if target.role is Role.MESSAGING:

@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 import yaml
 from builders import KEY, LOCAL, SECRETS, progress, region
+from cryptography import x509
+from pydantic import ValidationError
 
 from pipeline import access
+from pipeline.edges.authority import Authority
 from pipeline.edges.clock import FakeClock
-from pipeline.environment import Environment, Role
+from pipeline.environment import Environment, Role, Tls
 from pipeline.errors import ConfigurationInvalid
 from pipeline.stacks import Stack
 from pipeline.workspace import Workspace
@@ -198,3 +201,40 @@ def test_what_is_kept_of_an_environment_can_be_forgotten(cloud: Cloud, workspace
     access.forget(workspace, "local")
     assert not workspace.known_hosts("local").parent.exists()
     assert workspace.cloud.exists()
+
+
+# --- TLS of the endpoints
+
+
+def test_an_environment_with_tls_signs_its_own_certificate_and_customers_trust_it(
+    workspace: Workspace, cloud: Cloud
+) -> None:
+    secured = LOCAL.model_copy(update={"tls": Tls()})
+    shown = _opened(workspace, secured).region.certificate
+    assert shown is not None
+    entry = yaml.safe_load(workspace.customer_clouds("local").read_text())["clouds"]["local"]
+    authority = x509.load_pem_x509_certificate(Path(entry["cacert"]).read_bytes())
+    certificate = x509.load_pem_x509_certificate(shown.chain.encode())
+    certificate.verify_directly_issued_by(authority)
+    assert _opened(workspace, secured).region.certificate == shown, "it is kept while it is good"
+    assert _opened(workspace).region.certificate is None
+
+
+def test_an_environment_with_a_certificate_of_its_operators_shows_that(
+    workspace: Workspace, cloud: Cloud, tmp_path: Path
+) -> None:
+    issued = Authority(tmp_path / "theirs", "theirs", FakeClock().now()).issue("heat", [region().address])
+    (tmp_path / "chain.pem").write_text(issued.chain)
+    (tmp_path / "key.pem").write_text(issued.key.get_secret_value())
+    tls = Tls(certificate=tmp_path / "chain.pem", key=tmp_path / "key.pem", authority=tmp_path / "theirs/authority.pem")
+    assert _opened(workspace, LOCAL.model_copy(update={"tls": tls})).region.certificate == issued
+    entry = yaml.safe_load(workspace.customer_clouds("local").read_text())["clouds"]["local"]
+    assert entry["cacert"] == str(tls.authority)
+    plain = tls.model_copy(update={"authority": None})
+    _opened(workspace, LOCAL.model_copy(update={"tls": plain}))
+    assert "cacert" not in workspace.customer_clouds("local").read_text()
+
+
+def test_a_certificate_without_its_key_is_refused() -> None:
+    with pytest.raises(ValidationError, match="certificate and key belong together"):
+        Tls(certificate=Path("chain.pem"))

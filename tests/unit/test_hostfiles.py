@@ -5,13 +5,16 @@ from __future__ import annotations
 import configparser
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from builders import LOCAL, R25, R26, R27, SECRETS, TEMPLATES, host, region
+from pydantic import SecretStr
 
-from pipeline.environment import Role
-from pipeline.hostfiles import UNITS, HostFile, release_files, role_files, write_script
+from pipeline.certificate import Certificate
+from pipeline.environment import Role, Tls
+from pipeline.hostfiles import CERTIFICATE, UNITS, HostFile, release_files, role_files, write_script
 from pipeline.release import Release
 
 OWNER = f"{os.getuid()}:{os.getgid()}"
@@ -213,3 +216,37 @@ def test_a_write_that_fails_ends_the_script_before_the_next_file(tmp_path: Path)
     assert done.returncode != 0
     assert not (tmp_path / "a").exists()
     assert not (tmp_path / "b").exists()
+
+
+# --- TLS of the endpoints
+
+SECURED = LOCAL.model_copy(update={"tls": Tls()})
+SHOWN = Certificate("-----BEGIN CERTIFICATE-----\nc\n", SecretStr("-----BEGIN PRIVATE KEY-----\nk3y\n"))
+
+
+def test_the_load_balancer_shows_the_certificate_and_nobody_else_has_it() -> None:
+    known = replace(region(), certificate=SHOWN)
+    for role in Role:
+        files = {file.path: file for file in role_files(host(role), SECURED, known, TEMPLATES)}
+        assert (CERTIFICATE in files) == (role is Role.LOADBALANCER)
+    files = {file.path: file for file in role_files(host(Role.LOADBALANCER), SECURED, known, TEMPLATES)}
+    assert (files[CERTIFICATE].mode, files[CERTIFICATE].owner) == ("0600", "root:root")
+    assert files[CERTIFICATE].content == SHOWN.with_key
+    balancer = files["/etc/haproxy/haproxy.cfg"].content
+    assert balancer.count(f" ssl crt {CERTIFICATE}\n") == balancer.count("    bind ") == 2
+    assert balancer.count("X-Forwarded-Proto https") == 2
+    assert "k3y" not in f"{files} {known} {SHOWN}"
+    assert "k3y" in "".join(known.secrets)
+
+
+def test_without_tls_nothing_of_it_is_written() -> None:
+    balancer = _of_role(Role.LOADBALANCER)["/etc/haproxy/haproxy.cfg"].content
+    assert "ssl" not in balancer
+    assert "X-Forwarded-Proto" not in balancer
+
+
+def test_servers_are_told_to_signal_as_the_endpoints_are_asked() -> None:
+    files = release_files(host(Role.ENGINE), SECURED, region(), R26, "heat-v", TEMPLATES)
+    default = _ini(next(file.content for file in files if file.path.endswith("heat.conf")))["DEFAULT"]
+    assert default["heat_waitcondition_server_url"] == "https://198.18.7.10:8000/v1/waitcondition"
+    assert default["heat_metadata_server_url"] == "https://198.18.7.10:8000"

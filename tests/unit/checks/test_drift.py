@@ -86,3 +86,12 @@ def test_a_units_settings_are_those_of_its_file() -> None:
     assert not {"ExecStart", "TimeoutStopSec", "CapabilityBoundingSet"} & set(settings)
     changed = replace(engine, content=engine.content.replace("LimitNOFILE=65536", "LimitNOFILE=9"))
     assert service_settings(changed)["LimitNOFILE"] == "9"
+
+
+def test_a_private_key_shows_in_no_diff() -> None:
+    key = "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMG\nlines\n-----END PRIVATE KEY-----\n"
+    file = HostFile("/etc/haproxy/heat.pem", f"chain\n{key}", "0600")
+    shown = diff(file, key.replace("MIGH", "0THER") + "more\n", ())
+    assert "MIGH" not in shown
+    assert "0THER" not in shown
+    assert "more" in shown

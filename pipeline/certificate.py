@@ -1,0 +1,29 @@
+"""A Certificate: what a server shows, the private key that belongs to it, and who is to be trusted for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from cryptography import x509
+from pydantic import SecretStr
+
+__all__ = ["Certificate"]
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A server's certificate, with its chain, and its key, both in PEM. The key never shows."""
+
+    chain: str
+    key: SecretStr
+
+    @property
+    def with_key(self) -> str:
+        """Both in one text, as HAProxy reads them."""
+        return self.chain + self.key.get_secret_value()
+
+    @property
+    def ends(self) -> datetime:
+        """When the server's own certificate, the first of the chain, ends (UTC)."""
+        return x509.load_pem_x509_certificate(self.chain.encode()).not_valid_after_utc
