@@ -13,7 +13,7 @@ import shlex
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import paramiko
 
@@ -48,12 +48,19 @@ def patience(channel: paramiko.Channel, seconds: float) -> Iterator[None]:
 
     Raises TimeoutError then.
     """
-    timer = threading.Timer(max(0.0, seconds), channel.close)
+    expired = threading.Event()
+
+    def give_up() -> None:
+        expired.set()
+        with suppress(EOFError, OSError, paramiko.SSHException):  # it was lost meanwhile
+            channel.close()
+
+    timer = threading.Timer(max(0.0, seconds), give_up)
     timer.start()
     try:
         yield
     except paramiko.SSHException as error:
-        if timer.finished.is_set():
+        if expired.is_set():
             raise TimeoutError(f"it starts no command within {seconds:.0f} s") from error
         raise
     finally:

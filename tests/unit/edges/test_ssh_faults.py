@@ -171,19 +171,19 @@ def test_a_host_that_accepts_and_then_hangs_is_given_up(server: SshServer, key: 
 
 
 def test_a_host_that_starts_no_command_is_unreachable(
-    server: SshServer, remote: SshRemote, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: SshServer, key: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started = threading.Event()
-    monkeypatch.setattr(SshServer, "starts", lambda self, channel, command: started.wait(20))
-    (tmp_path / "file").write_text("some")
-    threads = threading.active_count()
-    began = time.monotonic()
-    with pytest.raises(HostUnreachable, match="it starts no command within 2 s"):
-        remote.run(_host(server), "true")
-    assert time.monotonic() - began < 8
-    started.set()
-    monkeypatch.undo()
-    assert remote.run(_host(server), "echo on", root=False).stdout == "on\n"
+    threads, started = threading.active_count(), threading.Event()
+    monkeypatch.setattr(SshServer, "starts", lambda self, channel, command: started.wait(60))
+    with SshRemote(Ssh(port=server.port, connect_timeout=4), key) as remote:
+        remote.connect(_host(server))
+        began = time.monotonic()
+        with pytest.raises(HostUnreachable, match="it starts no command within 4 s"):
+            remote.run(_host(server), "true")
+        assert time.monotonic() - began < 30
+        started.set()
+        monkeypatch.undo()
+        assert remote.run(_host(server), "echo on", root=False).stdout == "on\n"
     server.cut()
     _until(lambda: threading.active_count() <= threads)
 
