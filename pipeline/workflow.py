@@ -31,6 +31,7 @@ from pipeline.errors import ConfigurationInvalid, FleetMixed, Inconclusive, Pipe
 from pipeline.evidence import Operation
 from pipeline.fanout import HostResult, Listener, chosen, fan_out
 from pipeline.fleet import Fleet, HostState
+from pipeline.hosterrors import errors_since
 from pipeline.journal import Journal
 from pipeline.junit import OUTCOMES
 from pipeline.progress import Progress
@@ -309,7 +310,7 @@ class Pipeline:
         self, site: Site, change: Change, built: Built | None, run: Changing, *, promoted: bool
     ) -> tuple[TrafficReport, RolloutPlan]:
         """Roll a planned change out under traffic, and keep all of it in the run's record."""
-        plan, settings = change.plan, site.environment.traffic
+        plan, settings, started = change.plan, site.environment.traffic, self.clock.now()
         run.log.save("plan", plan.to_json())
         tell(site, change)
         with self._recorded(run.operation, site.environment.name, plan.target) as outcome:
@@ -331,9 +332,10 @@ class Pipeline:
             for failure in report.failures:
                 self.progress.say(f"customers noticed: {failure}")
             if not report.ok:
+                run.log.save("host_errors", errors_since(site, started))
                 raise VerificationFailed(
                     f"the rollout ended, but customers noticed: {'; '.join(report.failures[:3])}",
-                    hint=f"inv history {site.environment.name}, and the journals of its hosts",
+                    hint=f"read host_errors.json in {run.log.directory}: what its hosts logged meanwhile",
                 )
         return report, plan
 

@@ -16,12 +16,17 @@ from pipeline.errors import ConfigurationInvalid
 
 __all__ = ["Observer", "root_cause", "session_of", "watched"]
 
+_WORDS = 200  # characters of an error that are told
+
 
 class Observer(Protocol):
     """Whoever is told of the exchanges of a watched session."""
 
-    def exchanged(self, method: str, url: str, status: int, error: str) -> None:
-        """Take note that `method url` was answered with `status`, or not at all: status 0 and what went wrong."""
+    def exchanged(self, method: str, url: str, status: int, error: str, said: str = "") -> None:
+        """Take note that `method url` was answered with `status`, or not at all: status 0 and what went wrong.
+
+        `said` is what a server's error says of itself, and after how long.
+        """
 
 
 class _WatchedRequests(requests.Session):
@@ -40,7 +45,7 @@ class _WatchedRequests(requests.Session):
         method, url = str(request.method), str(request.url)
         with self._unanswered(method, url):
             response = super().send(request, **kwargs)
-        self._tell(method, url, response.status_code, "")
+        self._tell(method, url, response.status_code, "", _words_of(response) if response.status_code >= 500 else "")
         return response
 
     @contextmanager
@@ -51,9 +56,9 @@ class _WatchedRequests(requests.Session):
             self._tell(method, url, 0, root_cause(error))
             raise
 
-    def _tell(self, method: str, url: str, status: int, error: str) -> None:
+    def _tell(self, method: str, url: str, status: int, error: str, said: str = "") -> None:
         if not self._identity.fullmatch(url):
-            self._observer.exchanged(method, url, status, error)
+            self._observer.exchanged(method, url, status, error, said)
 
 
 def session_of(
@@ -97,6 +102,16 @@ def _identity_of(session: Session) -> re.Pattern[str]:
     """Return a pattern of identity's addresses: Heat's may begin alike, http://cloud:8004 or http://cloud/heat."""
     url = str(getattr(session.auth, "auth_url", None) or "no identity")
     return re.compile(re.escape(url.rstrip("/").removesuffix("/v3")) + r"(/|/v3(/.*)?)?")
+
+
+def _words_of(response: requests.Response) -> str:
+    """Return what an error of Heat's, or of whoever stands before it, says, in a line, and after how many seconds."""
+    try:
+        error = response.json()["error"]
+        said = f"{error['type']}: {error['message']}"
+    except (ValueError, LookupError, TypeError):
+        said = re.sub(r"<[^>]*>", " ", response.text)
+    return f"{' '.join(said.split())[:_WORDS]}, after {response.elapsed.total_seconds():.1f} s"
 
 
 def root_cause(error: BaseException) -> str:

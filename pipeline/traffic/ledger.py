@@ -6,7 +6,7 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -82,10 +82,11 @@ class TrafficReport:
 
 @dataclass(frozen=True, slots=True)
 class _Refusal:
-    """How often a kind of request went wrong, and when first."""
+    """How often a kind of request went wrong, when first, and what was said then."""
 
     count: int
     first: datetime
+    said: str
 
 
 class Ledger:
@@ -109,16 +110,16 @@ class Ledger:
         with self._guard:
             self._last_success = self._clock.monotonic()
 
-    def request(self, what: str, error: str) -> None:
-        """Count one request: `what` was asked, and `error` is "" where it went well."""
+    def request(self, what: str, error: str, said: str = "") -> None:
+        """Count one request: `what` was asked, `error` is "" where it went well, `said` what the server says of it."""
         with self._guard:
             self._total += 1
             if error:
                 self._errors += 1
                 # A dead API refuses hundreds of requests: named one by one they would hide everything else.
                 kind = _public(f"{_STACK.sub(_ANY, what)}: {error}")
-                known = self._refusals.get(kind) or _Refusal(0, self._clock.now())
-                self._refusals[kind] = _Refusal(known.count + 1, known.first)
+                known = self._refusals.get(kind) or _Refusal(0, self._clock.now(), _public(said and f": {said}"))
+                self._refusals[kind] = replace(known, count=known.count + 1)
             else:
                 self._longest_gap = self._gap()
                 self._last_success = self._clock.monotonic()
@@ -176,7 +177,7 @@ class Ledger:
         counts = self.counts()
         with self._guard:
             refusals = (
-                f"{refusal.count} × {kind} (first at {refusal.first:%H:%M:%S} UTC)"
+                f"{refusal.count} × {kind} (first at {refusal.first:%H:%M:%S} UTC{refusal.said})"
                 for kind, refusal in self._refusals.items()
             )
             failures = (*self._failures[:_NAMED_FAILURES], *tuple(refusals)[:_NAMED_FAILURES])
@@ -196,11 +197,11 @@ class Line:
         self._expected: frozenset[int] = frozenset()
         self._demanded: frozenset[int] = frozenset()
 
-    def exchanged(self, method: str, url: str, status: int, error: str) -> None:
+    def exchanged(self, method: str, url: str, status: int, error: str, said: str = "") -> None:
         """Count one exchange; see pipeline.edges.sessions.Observer."""
         if not error and not self._right(status):
             error = f"HTTP {status}"
-        self._ledger.request(f"{method} {url.partition('?')[0]}", error)
+        self._ledger.request(f"{method} {url.partition('?')[0]}", error, said)
 
     @contextmanager
     def expecting(self, *statuses: int) -> Iterator[None]:

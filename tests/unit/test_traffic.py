@@ -141,13 +141,14 @@ def test_the_line_tells_errors_from_what_is_expected(ledger: Ledger) -> None:
     line.exchanged("GET", "http://heat/", 300, "")
     with line.expecting(404):
         line.exchanged("GET", "http://heat/stacks/a", 404, "")
-        line.exchanged("GET", "http://heat/stacks/a", 500, "")
+        line.exchanged("GET", "http://heat/stacks/a", 500, "", "MessagingTimeout: no, after 60.0 s")
+        line.exchanged("GET", "http://heat/stacks/b", 500, "", "it said something else")
     line.exchanged("GET", "http://heat/stacks/a?x=y", 404, "")
     line.exchanged("POST", "http://heat/stacks", 0, "ConnectionRefusedError")
     report = ledger.report()
-    assert (report.requests.total, report.requests.errors) == (6, 3)
+    assert (report.requests.total, report.requests.errors) == (7, 4)
     assert report.failures == (
-        "1 × GET http://heat/stacks/*: HTTP 500 (first at 00:00:00 UTC)",
+        "2 × GET http://heat/stacks/*: HTTP 500 (first at 00:00:00 UTC: MessagingTimeout: no, after 60.0 s)",
         "1 × GET http://heat/stacks/*: HTTP 404 (first at 00:00:00 UTC)",
         "1 × POST http://heat/stacks: ConnectionRefusedError (first at 00:00:00 UTC)",
     )

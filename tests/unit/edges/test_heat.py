@@ -406,7 +406,7 @@ def test_a_watched_heat_tells_of_each_exchange_and_leaves_the_first_alone(cloud:
     class Observer:
         seen: ClassVar[list[tuple[str, str, int, str]]] = []
 
-        def exchanged(self, method: str, url: str, status: int, error: str) -> None:
+        def exchanged(self, method: str, url: str, status: int, error: str, said: str = "") -> None:
             self.seen.append((method, url.removeprefix(cloud.url), status, error))
 
     cloud.answer("GET", "/v1/p/build_info", 200, {})

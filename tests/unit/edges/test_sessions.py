@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,9 +19,11 @@ from pipeline.edges.sessions import root_cause
 class Seen:
     def __init__(self) -> None:
         self.exchanges: list[tuple[str, str, int, str]] = []
+        self.said: list[str] = []
 
-    def exchanged(self, method: str, url: str, status: int, error: str) -> None:
+    def exchanged(self, method: str, url: str, status: int, error: str, said: str = "") -> None:
         self.exchanges.append((method, url.partition("/v1")[2], status, error))
+        self.said.append(said)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -47,6 +50,14 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Location", f"{self.headers['Host'] and 'http://' + self.headers['Host']}/v1/stacks/there")
             self.send_header("Content-Length", "0")
             self.end_headers()
+            return
+        if self.path.endswith(("/heat", "/proxy")):
+            fault = b'{"error": {"type": "MessagingTimeout", "message": "Timed out\\nwaiting", "traceback": "s3cret"}}'
+            body = fault if self.path.endswith("/heat") else b"<html><h1>504 Gateway Time-out</h1>\n" + b"x" * 900
+            self.send_response(504)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
             return
         status = int(self.path.rpartition("/")[2]) if self.path.rpartition("/")[2].isdigit() else 404
         self.send_response(status)
@@ -140,3 +151,12 @@ def test_the_root_cause_is_the_innermost_error() -> None:
     outer.__cause__ = ConnectionResetError(104, "reset by peer")
     assert root_cause(outer) == "ConnectionResetError: [Errno 104] reset by peer"
     assert root_cause(TimeoutError()) == "TimeoutError"
+
+
+def test_what_a_servers_error_says_is_told_in_a_line_and_after_how_long(heat: Heat, seen: Seen) -> None:
+    for what in ("heat", "proxy", "404"):
+        heat.send("GET", f"{heat.endpoint()}/{what}")
+    assert re.fullmatch(r"MessagingTimeout: Timed out waiting, after \d+\.\d s", seen.said[0])
+    assert seen.said[1].startswith("504 Gateway Time-out xxx")
+    assert len(seen.said[1]) < 230
+    assert seen.said[2] == ""
