@@ -39,7 +39,7 @@ def cloud_of(workspace: Workspace, environment: Environment) -> Heat:
     clouds = workspace.clouds(environment)
     if clouds is not None and not clouds.exists():
         raise ConfigurationInvalid("the local cloud is not up", hint="inv local.up")
-    return connect(environment.cloud, clouds)
+    return connect(environment.cloud, clouds, region=environment.region)
 
 
 def identity_url(cloud: Heat) -> str:

@@ -11,9 +11,10 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from pipeline import environment, evidence
+from pipeline import environment, evidence, schema
 from pipeline.access import cloud_of, identity_url, is_deployed, open_site
 from pipeline.deploy import Change as StackChange
 from pipeline.deploy import Launcher, launch_all
@@ -32,6 +33,7 @@ from pipeline.fanout import HostResult, Listener, chosen, fan_out
 from pipeline.fleet import Fleet, HostState
 from pipeline.journal import Journal
 from pipeline.junit import OUTCOMES
+from pipeline.origins import Setting, settings
 from pipeline.progress import Progress
 from pipeline.provision import bring_up, configure_release, configure_services, install_release
 from pipeline.recorder import Outcome, recorded
@@ -86,6 +88,26 @@ class Pipeline:
     def environment(self, name: str) -> Environment:
         """Return environment `name`. Raises ConfigurationInvalid."""
         return environment.load(name, self.workspace.environments)
+
+    def environments(self) -> tuple[str, ...]:
+        """Return the names of all environments, sorted."""
+        return environment.list_environments(self.workspace.environments)
+
+    def origins(self, name: str) -> tuple[Setting, ...]:
+        """Return every setting of an environment, with the file and line that set it. Raises ConfigurationInvalid."""
+        return settings(name, self.workspace.environments)
+
+    def write_schema(self, *, check: bool = False) -> Path:
+        """Write the JSON Schema of environments' files, or only `check` it; return its path.
+
+        Raises ConfigurationInvalid where it is checked and not what it would be written as.
+        """
+        path = self.workspace.environments / schema.FILE
+        if not check:
+            path.write_text(schema.schema_text(), encoding="utf-8")
+        elif not path.is_file() or path.read_text(encoding="utf-8") != schema.schema_text():
+            raise ConfigurationInvalid(f"{path}: is not what the models say", hint="inv env.schema")
+        return path
 
     @property
     def wheelhouse(self) -> Wheelhouse:
@@ -370,7 +392,8 @@ class Pipeline:
         built = self.wheelhouse.find(reference)
         if target.promotes_from is not None:
             records = self.store.records(target.promotes_from)
-            evidence.gate(records, name, target.promotes_from, built.release)
+            rules, now = target.promotion, self.clock.now()
+            evidence.gate(records, name, target.promotes_from, built.release, rules=rules, now=now)
         plan = self.plan(name, reference)
         if dry_run:
             return plan

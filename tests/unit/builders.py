@@ -20,11 +20,12 @@ from pipeline import commands
 from pipeline.edges.clock import Clock, FakeClock
 from pipeline.edges.heat import HeatRefused
 from pipeline.edges.ssh import Heard, Result, failure
-from pipeline.environment import Environment, Role, load, merge
+from pipeline.environment import Environment, Role, load
 from pipeline.errors import HostUnreachable
 from pipeline.fleet import Fleet, HostState
 from pipeline.inventory import Host, Inventory
 from pipeline.journal import Journal
+from pipeline.layers import merge
 from pipeline.policy import Policy
 from pipeline.progress import Progress
 from pipeline.region import Identity, Region

@@ -62,7 +62,7 @@ def cloud(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Cloud:
     workspace.cloud.mkdir(parents=True)
     (workspace.cloud / "clouds.yaml").touch()
     made = Cloud()
-    monkeypatch.setattr(access, "connect", lambda name, clouds: made)
+    monkeypatch.setattr(access, "connect", lambda name, clouds, **_: made)
     return made
 
 
@@ -104,6 +104,18 @@ def test_a_local_cloud_that_is_not_up_says_how_to_raise_it(workspace: Workspace)
     with pytest.raises(ConfigurationInvalid, match="the local cloud is not up") as caught:
         access.cloud_of(workspace, LOCAL)
     assert caught.value.hint == "inv local.up"
+
+
+def test_a_cloud_is_asked_in_the_region_that_the_environment_names(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace.cloud.mkdir(parents=True)
+    (workspace.cloud / "clouds.yaml").touch()
+    asked: list[Any] = []
+    monkeypatch.setattr(access, "connect", lambda *given, region: asked.append((given[0], region)))
+    for environment in (LOCAL, LOCAL.model_copy(update={"region": "east"})):
+        access.cloud_of(workspace, environment)
+    assert asked == [("seed", None), ("seed", "east")]
 
 
 # --- the site

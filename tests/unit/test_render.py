@@ -10,12 +10,13 @@ import pytest
 import yaml
 from builders import LOCAL, ROOT, TEMPLATES
 
-from pipeline.environment import Provider, Role
+from pipeline.environment import Provider, Role, list_environments, load
 from pipeline.errors import ConfigurationInvalid
 from pipeline.render import GIVEN, RenderedStack, launch_order, render, render_text, write
 
 GOLDEN = ROOT / "tests" / "golden"
-RENEW = "inv render local --out tests/golden/local"
+RENEW = "rm -r tests/golden && inv render all --out tests/golden"
+SHIPPED = list_environments(ROOT / "environments")
 
 
 def _stack(name: str, **inputs: str) -> RenderedStack:
@@ -53,14 +54,19 @@ def local() -> tuple[RenderedStack, ...]:
 # --- the golden files
 
 
-def test_what_is_rendered_is_what_was_reviewed(local: tuple[RenderedStack, ...], tmp_path: Path) -> None:
-    write(local, tmp_path)
-    new, old = _files(tmp_path), _files(GOLDEN / LOCAL.name)
+def test_every_environment_that_is_shipped_has_golden_files_and_no_other_has() -> None:
+    assert sorted(path.name for path in GOLDEN.iterdir()) == list(SHIPPED)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_what_is_rendered_is_what_was_reviewed(name: str, tmp_path: Path) -> None:
+    write(render(load(name, ROOT / "environments"), TEMPLATES), tmp_path)
+    new, old = _files(tmp_path), _files(GOLDEN / name)
     diff = [
         line
-        for name in sorted(new.keys() | old.keys())
+        for file in sorted(new.keys() | old.keys())
         for line in difflib.unified_diff(
-            old.get(name, "").splitlines(), new.get(name, "").splitlines(), f"golden/{name}", name, lineterm=""
+            old.get(file, "").splitlines(), new.get(file, "").splitlines(), f"golden/{file}", file, lineterm=""
         )
     ]
     assert not diff, "\n".join(["", *diff, "", f"where this is meant: {RENEW}, and commit what it wrote"])
