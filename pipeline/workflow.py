@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -33,6 +33,7 @@ from pipeline.fanout import HostResult, Listener, chosen, fan_out
 from pipeline.fleet import Fleet, HostState
 from pipeline.journal import Journal
 from pipeline.junit import OUTCOMES
+from pipeline.lookup import Lookup
 from pipeline.origins import Setting, settings
 from pipeline.progress import Progress
 from pipeline.provision import bring_up, configure_release, configure_services, install_release
@@ -84,6 +85,10 @@ class Pipeline:
     workspace: Workspace
     clock: Clock
     progress: Progress
+    lookup: Lookup = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lookup", Lookup(self.workspace.environments))
 
     def environment(self, name: str) -> Environment:
         """Return environment `name`. Raises ConfigurationInvalid."""
@@ -121,8 +126,10 @@ class Pipeline:
 
     def locks(self, name: str) -> Locks:
         """The lock that keeps two runs from changing environment `name` at once."""
-        settings = self.environment(name).lock
-        url = settings.url or f"file://{self.workspace.locks}"
+        target = self.environment(name)
+        settings = target.lock
+        url = self.lookup.lock_url(target, partial(cloud_of, self.workspace, target))
+        url = url or settings.url or f"file://{self.workspace.locks}"
         return ToozLocks(url, self.clock, lease=round(settings.lease), tell=self.progress.say)
 
     @property
@@ -132,7 +139,7 @@ class Pipeline:
 
     def site(self, name: str) -> AbstractContextManager[Site]:
         """Open the region of environment `name`; its connections end with the context. Raises ConfigurationInvalid."""
-        return open_site(self.workspace, self.environment(name), self.clock, self.progress)
+        return open_site(self.workspace, self.environment(name), self.clock, self.progress, lookup=self.lookup)
 
     def render(self, name: str) -> tuple[RenderedStack, ...]:
         """Return the stacks of an environment, those first that others need. Raises ConfigurationInvalid."""
@@ -152,6 +159,7 @@ class Pipeline:
         """
         target = self.environment(name)
         cloud = cloud_of(self.workspace, target)
+        self.lookup.region(target, lambda: cloud)
         built = self.build(reference)  # first: a release that does not exist must not leave half a region
         _refuse_other_release(name, self.releases_on(name), built.release)
         with (
@@ -427,6 +435,7 @@ class Pipeline:
         given = {
             "ssh_public_key": generate_key(self.workspace.key(target.name)),
             "identity_url": identity_url(cloud),
+            **self.lookup.region(target, lambda: cloud),
         }
 
         def heard(stack: str, event: Event) -> None:

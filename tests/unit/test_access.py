@@ -15,6 +15,7 @@ from pipeline import access
 from pipeline.edges.clock import FakeClock
 from pipeline.environment import Environment, Role
 from pipeline.errors import ConfigurationInvalid
+from pipeline.secrets import Secret, Secrets
 from pipeline.stacks import Stack
 from pipeline.workspace import Workspace
 
@@ -165,6 +166,18 @@ def test_every_key_that_a_host_signalled_is_pinned(cloud: Cloud, workspace: Work
     assert [line.split(maxsplit=1)[1] for line in pinned] == [KEY, "ssh-rsa AAAAB3"]
 
 
+def test_secrets_kept_elsewhere_make_the_region_with_what_the_stacks_made(
+    cloud: Cloud, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CANARY", "kept-elsewhere")
+    kept = LOCAL.model_copy(update={"secrets": Secrets(canary_password="env:CANARY")})
+    del cloud.outputs["local-identity"]["canary_password"]
+    site = _opened(workspace, kept)
+    assert site.region.identity.canary_password == Secret("kept-elsewhere")
+    assert site.region.database_password == region().database_password
+    assert "kept-elsewhere" in workspace.customer_clouds("local").read_text("utf-8")
+
+
 # --- logging in
 
 
@@ -182,6 +195,12 @@ def test_a_login_uses_the_pinned_keys_and_nothing_of_the_users_own(cloud: Cloud,
     }
     assert _mode(workspace.known_hosts("local")) == 0o600
     assert not [secret for secret in SECRETS.values() if secret in shlex.join(command)]
+
+
+def test_a_login_needs_no_secret_kept_elsewhere(cloud: Cloud, workspace: Workspace) -> None:
+    kept = LOCAL.model_copy(update={"secrets": Secrets(database_password="env:NOWHERE")})
+    del cloud.outputs["local-database"]["password"]
+    assert access.ssh_command(workspace, kept, "engine-1")[0] == "ssh"
 
 
 def test_a_login_to_an_unknown_host_names_those_there_are(cloud: Cloud, workspace: Workspace) -> None:
