@@ -92,7 +92,7 @@ def open_site(
     customer_clouds = workspace.customer_clouds(environment.name)
     write_private(customer_clouds, _clouds_yaml(environment, region))
     write_private(workspace.known_hosts(environment.name), _known_hosts(region.inventory, environment.ssh.port))
-    customer = connect(environment.name, customer_clouds)
+    customer = connect(environment.name, customer_clouds, password=region.identity.canary_password)
     with SshRemote(environment.ssh, workspace.key(environment.name)) as remote:
         yield Site(environment, region, workspace.templates, remote, customer, clock, progress)
 
@@ -130,10 +130,12 @@ def write_private(path: Path, text: str) -> None:
 
 def _clouds_yaml(environment: Environment, region: Region) -> str:
     identity = region.identity
+    # A password that is kept elsewhere is in memory alone; Heat's own stacks hold the others too.
+    known = {} if environment.secrets.canary_password else {"password": identity.canary_password.reveal()}
     auth = {
         "auth_url": identity.auth_url,
         "username": identity.canary,
-        "password": identity.canary_password.reveal(),
+        **known,
         "project_name": identity.canary,
         "user_domain_name": "Default",
         "project_domain_name": "Default",

@@ -524,4 +524,5 @@ def _exit_code(error: BaseException | None) -> int:
 
 def _customer(site: Site, workspace: Workspace) -> Heat:
     """A session of its own for each customer, as customers have."""
-    return connect(site.environment.name, workspace.customer_clouds(site.environment.name))
+    name, password = site.environment.name, site.region.identity.canary_password
+    return connect(name, workspace.customer_clouds(name), password=password)

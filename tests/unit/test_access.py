@@ -27,6 +27,7 @@ class Cloud:
 
     def __init__(self, auth_url: str = "http://198.18.7.1:5000/v3") -> None:
         known = region()
+        self.passwords: list[Any] = []
         self.session = SimpleNamespace(auth=SimpleNamespace(auth_url=auth_url))
         self.outputs: dict[str, dict[str, Any]] = {
             f"local-{role.value}": {
@@ -63,7 +64,12 @@ def cloud(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Cloud:
     workspace.cloud.mkdir(parents=True)
     (workspace.cloud / "clouds.yaml").touch()
     made = Cloud()
-    monkeypatch.setattr(access, "connect", lambda name, clouds, **_: made)
+
+    def connect(name: str, clouds: Path, *, region: str | None = None, password: Secret | None = None) -> Cloud:
+        made.passwords.append(password)
+        return made
+
+    monkeypatch.setattr(access, "connect", connect)
     return made
 
 
@@ -175,7 +181,10 @@ def test_secrets_kept_elsewhere_make_the_region_with_what_the_stacks_made(
     site = _opened(workspace, kept)
     assert site.region.identity.canary_password == Secret("kept-elsewhere")
     assert site.region.database_password == region().database_password
-    assert "kept-elsewhere" in workspace.customer_clouds("local").read_text("utf-8")
+    assert cloud.passwords == [None, Secret("kept-elsewhere")]
+    left = "".join(path.read_text("utf-8") for path in workspace.state.rglob("*") if path.is_file())
+    assert "kept-elsewhere" not in left
+    assert "local-canary" in left
 
 
 # --- logging in

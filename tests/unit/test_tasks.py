@@ -32,6 +32,7 @@ from pipeline.edges.store import who
 from pipeline.errors import ConfigurationInvalid, HostUnreachable, PipelineError
 
 HEAVY = ("paramiko", "heatclient", "openstack", "keystoneauth1", "pytest", "rich", "pydantic", "jinja2", "testinfra")
+BOMB = "\n".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}' if n else 'x'] * 10)}]" for n in range(30))
 PROOF_OPTIONS = {"from", "to", "report", "down"}
 ADA = Holder("ada@laptop", "upgrade", "20260101T000000Z-upgrade-0a1b", "laptop", 4711, datetime(2026, 1, 1, tzinfo=UTC))
 
@@ -196,7 +197,13 @@ def test_an_unknown_environment_is_refused_with_those_there_are(inv: Type, comma
         ("network: {cidr: 10.0.0.0/99}", "bad.yaml:3: network.cidr: "),
         ("cloud: other", "bad.yaml:3: key 'cloud' is given twice"),
         ("topology: [", "bad.yaml:"),
+        ("stage: moon", "bad.yaml:3: stage: there is no "),
+        ("promotes_from: bad", "bad.yaml:3: promotes_from: a cycle: bad from bad"),
+        ("topology: 7", "bad.yaml:3: topology: expected a mapping of keys to values, as in "),
+        ("secrets: {canary_password: hunter2}", "bad.yaml:3: secrets.canary_password: expected a reference"),
+        (BOMB, "bad.yaml:6: a3: its aliases write out more than 10000 values"),
     ],
+    ids=lambda text: text[:30],
 )
 @pytest.mark.parametrize("command", ["env.show bad", "env.list", "deploy bad --release 25.0.2", "verify bad"])
 def test_a_mistake_in_an_environment_is_named_with_file_line_and_key(
@@ -349,7 +356,7 @@ def hosts(inv: Type, monkeypatch: pytest.MonkeyPatch) -> ScriptedRemote:
     remote = ScriptedRemote()
     remote.on("^:$")
     remote.on("^id$", "ok\n")
-    monkeypatch.setattr(workflow, "open_site", lambda *_: nullcontext(site(remote)))
+    monkeypatch.setattr(workflow, "open_site", lambda *_, **__: nullcontext(site(remote)))
     return remote
 
 
