@@ -224,8 +224,11 @@ def list_environments(_: Context) -> None:
 def show_environment(_: Context, environment: str, origin: bool = False, json: str = "") -> None:
     """Print an environment as its defaults, its stage and its own file make it: every key, in JSON."""
     from pipeline import show
+    from pipeline.errors import ConfigurationInvalid
 
     it = pipeline()
+    if json and not origin:
+        raise ConfigurationInvalid("--json goes with --origin", hint=f"inv env.show {environment} > {json}")
     if not origin:
         print(it.environment(environment).model_dump_json(indent=2))
         return

@@ -11,7 +11,6 @@ from enum import StrEnum
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -31,6 +30,7 @@ DEFAULTS = "defaults"
 STAGES = "stages"
 _NAME = re.compile(r"^[a-z][a-z0-9-]{0,30}$")
 _RELEASE_URL = re.compile(r"https://[^\s\"\\@{}/]+/[^\s\"\\@{}]*\{archive\}[^\s\"\\@{}]*")
+_WITH_PASSWORD = re.compile(r"://[^@\s]*:\S*@")  # a password may hold any sign, a slash too
 
 
 class Role(StrEnum):
@@ -170,7 +170,7 @@ class Traffic(_Frozen):
 
 
 def _lock_url(text: str) -> str:
-    if urlsplit(text).password is not None:
+    if _WITH_PASSWORD.search(text):
         raise ValueError("expected no password in it: secrets.lock_url may refer to a URL that has one")
     return text
 

@@ -10,7 +10,7 @@ from pipeline.layers import Layered
 
 __all__ = ["told"]
 
-_PASSWORD = re.compile(r"(?<=://)[^/@\s]*@")
+_PASSWORD = re.compile(r"(?<=://)\S*@")
 _HIDDEN = "secrets"  # what stands there by mistake may be a secret itself
 
 

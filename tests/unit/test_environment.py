@@ -279,7 +279,13 @@ def test_what_stands_where_a_reference_should_is_never_repeated(directory: Path)
 
 
 def test_a_password_in_an_address_is_never_repeated(directory: Path) -> None:
-    for line in ("lock: {url: 'redis://me:hunter2@team'}", "ssh: {release_url: 'https://me:hunter2@a/{archive}'}"):
+    urls = (
+        "redis://me:hunter2@team",
+        "mysql://me:hunter2/w@team",
+        "redis://:hunter2@team",
+        "mysql://me:a@hunter2@team",
+    )
+    for line in (*(f"lock: {{url: '{url}'}}" for url in urls), "ssh: {release_url: 'https://me:hunter2@a/{archive}'}"):
         _write(directory, "here", f"cloud: seed\nheat: {{region: here}}\n{line}\n")
         assert "hunter2" not in _refused(directory).message
         assert "here.yaml:3: " in _refused(directory).message

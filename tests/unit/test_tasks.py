@@ -31,7 +31,10 @@ from pipeline.edges.ssh import Result
 from pipeline.edges.store import who
 from pipeline.errors import ConfigurationInvalid, HostUnreachable, PipelineError
 
-HEAVY = ("paramiko", "heatclient", "openstack", "keystoneauth1", "pytest", "rich", "pydantic", "jinja2", "testinfra")
+HEAVY = (
+    "paramiko", "heatclient", "openstack", "keystoneauth1", "pytest", "rich", "pydantic", "jinja2", "testinfra",
+    "hvac", "keyring",
+)  # fmt: skip
 BOMB = "\n".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}' if n else 'x'] * 10)}]" for n in range(30))
 PROOF_OPTIONS = {"from", "to", "report", "down"}
 ADA = Holder("ada@laptop", "upgrade", "20260101T000000Z-upgrade-0a1b", "laptop", 4711, datetime(2026, 1, 1, tzinfo=UTC))
@@ -447,6 +450,12 @@ def test_the_origin_of_every_key_is_shown_and_saved(inv: Type, tmp_path: Path) -
     saved = {one["key"]: one for one in json.loads((tmp_path / "origins.json").read_text())}
     assert saved["cloud"]["file"] == "environments/stages/local.yaml"
     assert saved["heat.api_port"] == {"key": "heat.api_port", "value": 8004, "file": None, "line": None}
+
+
+def test_json_of_an_environment_needs_no_file(inv: Type) -> None:
+    typed = inv("env.show local --json origins.json")
+    assert (typed.status, typed.error) == (3, "--json goes with --origin")
+    assert json.loads(inv("env.show local").out)["stage"] == "local"
 
 
 def test_the_schema_is_written_and_checked(inv: Type, checkout: Path) -> None:

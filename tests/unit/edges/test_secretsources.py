@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -196,6 +198,12 @@ def test_a_source_that_is_away_is_named_and_no_secret_is(kept: Kept, sources: So
 def test_a_secret_that_changes_is_read_anew(kept: Kept, sources: Sources) -> None:
     for text in ("one", "two"):
         assert read_secret(sources, kept.keep(text)).reveal() == text
+
+
+def test_the_clients_of_the_sources_are_loaded_by_who_needs_them() -> None:
+    script = "import sys, pipeline.workflow; print([name for name in ('hvac', 'keyring') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 # --- files
