@@ -157,9 +157,7 @@ class Pipeline:
 
         Refuses (ConfigurationInvalid) a region that runs another release: that is an upgrade.
         """
-        target = self.environment(name)
-        cloud = cloud_of(self.workspace, target)
-        self.lookup.region(target, lambda: cloud)
+        target, cloud = self._within_reach(name)
         built = self.build(reference)  # first: a release that does not exist must not leave half a region
         _refuse_other_release(name, self.releases_on(name), built.release)
         with (
@@ -208,7 +206,7 @@ class Pipeline:
         `promoted` vouches for a canary that moved before. Raises VerificationFailed where the rollout ended well but
         customers of the canary lost a stack or a request, and what pipeline.rolling.roll_out raises.
         """
-        cloud_of(self.workspace, self.environment(name))  # a cloud that is not there is told before a build
+        self._within_reach(name)
         built = self.build(reference)
         with self._changing("upgrade", name, lock_wait) as run, self.site(name) as site:
             return self._roll(site, plan_upgrade(site, built.release), built, run, promoted=promoted)
@@ -217,7 +215,7 @@ class Pipeline:
         self, name: str, reference: str | None = None, *, lock_wait: float = 0
     ) -> tuple[TrafficReport, RolloutPlan]:
         """Bring a region back to the release before (or to `reference`) by the same careful road; the schema stays."""
-        cloud_of(self.workspace, self.environment(name))
+        self._within_reach(name)
         built = self.build(reference) if reference else None
         with self._changing("rollback", name, lock_wait) as run, self.site(name) as site:
             change = plan_rollback(site, built.release if built else None)
@@ -412,7 +410,7 @@ class Pipeline:
 
     def plan(self, name: str, reference: str) -> RolloutPlan:
         """Return what an upgrade would do, having told it and touched nothing."""
-        cloud_of(self.workspace, self.environment(name))
+        self._within_reach(name)
         built = self.wheelhouse.ensure(reference, report=self.progress.say)
         with self.site(name) as site:
             change = plan_upgrade(site, built.release)
@@ -429,6 +427,13 @@ class Pipeline:
                 hint=f"inv verify {name}",
             )
         return checks, rungs
+
+    def _within_reach(self, name: str) -> tuple[Environment, Heat]:
+        """Return an environment and its cloud: one that is not there, or a secret, is told before a build or a lock."""
+        target = self.environment(name)
+        cloud = cloud_of(self.workspace, target)
+        self.lookup.region(target, lambda: cloud)
+        return target, cloud
 
     def _launch(self, target: Environment, cloud: Heat) -> bool:
         stacks = self.render(target.name)

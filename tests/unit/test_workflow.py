@@ -988,18 +988,28 @@ def keeping(here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Here
     return made
 
 
-def test_a_secret_that_cannot_be_read_stops_a_deploy_before_anything_is_done(
-    keeping: Here, launched: list[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda it: it.deploy("local", "25.0.2"),
+        lambda it: it.upgrade("local", "26.0.2"),
+        lambda it: it.rollback("local", "25.0.2"),
+        lambda it: it.plan("local", "26.0.2"),
+    ],
+    ids=["deploy", "upgrade", "rollback", "plan"],
+)
+def test_a_secret_that_cannot_be_read_stops_a_run_before_anything_is_done(
+    keeping: Here, launched: list[str], monkeypatch: pytest.MonkeyPatch, run: Callable[[Pipeline], object]
 ) -> None:
     monkeypatch.delenv("CANARY_PASSWORD")
     with pytest.raises(ConfigurationInvalid) as caught:
-        keeping.deploy("local", "25.0.2")
+        run(keeping)
     lines = (keeping.workspace.environments / "local.yaml").read_text().splitlines()
     line = lines.index("  canary_password: env:CANARY_PASSWORD") + 1
     assert f"local.yaml:{line}: secrets.canary_password: env:CANARY_PASSWORD: the var" in caught.value.message
     assert (launched, keeping.remote.ran, keeping.progress.stages) == ([], [], [])
     assert keeping.store.records("local") == ()
-    assert not (keeping.workspace.state / "runs").exists()
+    assert not [path for path in (keeping.workspace.runs, keeping.workspace.locks) if path.exists()]
 
 
 def test_secrets_kept_elsewhere_are_in_nothing_that_a_run_leaves_or_says(
