@@ -215,17 +215,33 @@ def _typed_after_dashes(context: Context) -> list[str]:
 @command()
 def list_environments(_: Context) -> None:
     """List the environments."""
-    from pipeline import environment
-
     it = pipeline()
-    for name in environment.list_environments(it.workspace.environments):
+    for name in it.environments():
         print(f"{name:20} {it.environment(name).description}".rstrip())
 
 
-@command("environment")
-def show_environment(_: Context, environment: str) -> None:
-    """Print an environment as it is after its defaults: every key, in JSON."""
-    print(pipeline().environment(environment).model_dump_json(indent=2))
+@command("environment", help={"origin": "which file and line set each key", "json": "file for that, as JSON"})
+def show_environment(_: Context, environment: str, origin: bool = False, json: str = "") -> None:
+    """Print an environment as its defaults, its stage and its own file make it: every key, in JSON."""
+    from pipeline import show
+    from pipeline.errors import ConfigurationInvalid
+
+    it = pipeline()
+    if json and not origin:
+        raise ConfigurationInvalid("--json goes with --origin", hint=f"inv env.show {environment} > {json}")
+    if not origin:
+        print(it.environment(environment).model_dump_json(indent=2))
+        return
+    settings = it.origins(environment)
+    if json:
+        show.save_origins(settings, Path(json))
+    show.origins(settings, it.progress.console)
+
+
+@command(help={"check": "only say whether the file is as it should be"})
+def write_schema(_: Context, check: bool = False) -> None:
+    """Write the JSON Schema that editors check environments' files with: environments/schema.json."""
+    print(pipeline().write_schema(check=check))
 
 
 # release: what is rolled out
@@ -249,13 +265,22 @@ def list_releases(_: Context) -> None:
 # the stories
 
 
-@command("environment", help={"out": "directory to write the templates to"})
+@command(
+    "environment",
+    help={"environment": "whose stacks, or all", "out": "directory to write to; of all, a directory below it for each"},
+)
 def render(_: Context, environment: str, out: str) -> None:
-    """Render an environment's stacks into files; the same input gives the same bytes."""
+    """Render an environment's stacks into files, or those of all; the same input gives the same bytes."""
     from pipeline import render as rendering
+    from pipeline.environment import ALL
 
-    for path in rendering.write(pipeline().render(environment), Path(out)):
-        print(path)
+    it = pipeline()
+    directories = (
+        {name: Path(out, name) for name in it.environments()} if environment == ALL else {environment: Path(out)}
+    )
+    for name, directory in directories.items():
+        for path in rendering.write(it.render(name), directory):
+            print(path)
 
 
 LOCK_WAIT = "how long to wait for another run to end, as 5m"
@@ -734,6 +759,7 @@ def _collection() -> Collection:
     env = Collection("env")
     env.add_task(list_environments, name="list")
     env.add_task(show_environment, name="show")
+    env.add_task(write_schema, name="schema")
     release = Collection("release")
     release.add_task(build)
     release.add_task(list_releases, name="list")

@@ -23,7 +23,7 @@ import yaml
 from benchmarks.runs import NAME, fresh_cloud
 from pipeline.edges.clock import Clock
 from pipeline.edges.heat import Heat, connect
-from pipeline.edges.yamlfile import set_value
+from pipeline.edges.yamledit import set_value
 from pipeline.environment import Role
 from pipeline.workflow import Pipeline
 from pipeline.workspace import Workspace

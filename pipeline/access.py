@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -18,8 +19,11 @@ from pipeline.edges.heat import Heat, connect
 from pipeline.edges.ssh import SshRemote
 from pipeline.environment import Environment, Role
 from pipeline.errors import ConfigurationInvalid
+from pipeline.inventory import Inventory
+from pipeline.lookup import Lookup
 from pipeline.progress import Progress
-from pipeline.region import Region, region_of
+from pipeline.region import Region, inventory_of, region_of
+from pipeline.secrets import Secret
 from pipeline.site import Site
 from pipeline.workspace import Workspace
 
@@ -35,6 +39,7 @@ __all__ = [
 ]
 
 _STACKS = ("network", "identity", *(role.value for role in Role))
+_NONE: Mapping[str, Secret] = {}
 
 
 def cloud_of(workspace: Workspace, environment: Environment) -> Heat:
@@ -42,7 +47,7 @@ def cloud_of(workspace: Workspace, environment: Environment) -> Heat:
     clouds = workspace.clouds(environment)
     if clouds is not None and not clouds.exists():
         raise ConfigurationInvalid("the local cloud is not up", hint="inv local.up")
-    return connect(environment.cloud, clouds)
+    return connect(environment.cloud, clouds, region=environment.region)
 
 
 def identity_url(cloud: Heat) -> str:
@@ -51,14 +56,17 @@ def identity_url(cloud: Heat) -> str:
     return f"{root}/v3"
 
 
-def read_region(environment: Environment, cloud: Heat) -> Region:
-    """Return the region as its stacks' outputs describe it. Raises ConfigurationInvalid where one is missing."""
-    outputs = {}
-    for name in _STACKS:
-        found = cloud.find(f"{environment.name}-{name}")
-        if found is not None and found.outputs:
-            outputs[name] = found.outputs
-    return region_of(environment, outputs, auth_url=identity_url(cloud))
+def read_region(environment: Environment, cloud: Heat, secrets: Mapping[str, Secret] = _NONE) -> Region:
+    """Return the region as its stacks' outputs describe it, and `secrets` that no stack made.
+
+    Raises ConfigurationInvalid where an output is missing.
+    """
+    return region_of(environment, _outputs(environment, cloud), auth_url=identity_url(cloud), secrets=secrets)
+
+
+def _outputs(environment: Environment, cloud: Heat) -> dict[str, Mapping[str, Any]]:
+    found = {name: cloud.find(f"{environment.name}-{name}") for name in _STACKS}
+    return {name: stack.outputs for name, stack in found.items() if stack is not None and stack.outputs}
 
 
 def is_deployed(environment: Environment, cloud: Heat) -> bool:
@@ -68,28 +76,38 @@ def is_deployed(environment: Environment, cloud: Heat) -> bool:
 
 
 @contextmanager
-def open_site(workspace: Workspace, environment: Environment, clock: Clock, progress: Progress) -> Iterator[Site]:
+def open_site(
+    workspace: Workspace,
+    environment: Environment,
+    clock: Clock,
+    progress: Progress,
+    *,
+    lookup: Lookup | None = None,
+) -> Iterator[Site]:
     """Open the deployed region of `environment`, and close every connection at the end.
 
-    Writes the host keys that the region's hosts signalled as known_hosts, and a clouds.yaml for the canary customer.
+    `lookup` has the secrets that the environment refers to, where some were looked up before. Writes the host keys that
+    the region's hosts signalled as known_hosts, and a clouds.yaml for the canary customer.
     """
-    region = read_region(environment, cloud_of(workspace, environment))
+    cloud = cloud_of(workspace, environment)
+    secrets = (lookup or Lookup(workspace.environments)).region(environment, lambda: cloud)
+    region = read_region(environment, cloud, secrets)
     certificate, trusted = _certificate(workspace, environment, region.address, clock)
     region = replace(region, certificate=certificate)
     customer_clouds = workspace.customer_clouds(environment.name)
     write_private(customer_clouds, _clouds_yaml(environment, region, trusted))
-    write_private(workspace.known_hosts(environment.name), _known_hosts(region, environment.ssh.port))
-    customer = connect(environment.name, customer_clouds)
+    write_private(workspace.known_hosts(environment.name), _known_hosts(region.inventory, environment.ssh.port))
+    customer = connect(environment.name, customer_clouds, password=region.identity.canary_password)
     with SshRemote(environment.ssh, workspace.key(environment.name)) as remote:
         yield Site(environment, region, workspace.templates, remote, customer, clock, progress)
 
 
 def ssh_command(workspace: Workspace, environment: Environment, name: str) -> list[str]:
     """Return the OpenSSH command that logs in to host `name`, with the pinned keys and nothing of the user's own."""
-    region = read_region(environment, cloud_of(workspace, environment))
-    host = region.inventory.host(name)
+    inventory = inventory_of(environment, _outputs(environment, cloud_of(workspace, environment)))
+    host = inventory.host(name)
     known_hosts = workspace.known_hosts(environment.name)
-    write_private(known_hosts, _known_hosts(region, environment.ssh.port))
+    write_private(known_hosts, _known_hosts(inventory, environment.ssh.port))
     options = {
         "IdentityFile": str(workspace.key(environment.name)),
         "IdentitiesOnly": "yes",
@@ -130,10 +148,12 @@ def _certificate(
 
 def _clouds_yaml(environment: Environment, region: Region, trusted: Path | None) -> str:
     identity = region.identity
+    # A password that is kept elsewhere is in memory alone; Heat's own stacks hold the others too.
+    known = {} if environment.secrets.canary_password else {"password": identity.canary_password.reveal()}
     auth = {
         "auth_url": identity.auth_url,
         "username": identity.canary,
-        "password": identity.canary_password.get_secret_value(),
+        **known,
         "project_name": identity.canary,
         "user_domain_name": "Default",
         "project_domain_name": "Default",
@@ -143,9 +163,9 @@ def _clouds_yaml(environment: Environment, region: Region, trusted: Path | None)
     return yaml.safe_dump({"clouds": {environment.name: {**entry, **trust}}})
 
 
-def _known_hosts(region: Region, port: int) -> str:
+def _known_hosts(inventory: Inventory, port: int) -> str:
     def pattern(address: str) -> str:
         return address if port == 22 else f"[{address}]:{port}"
 
-    hosts = region.inventory.hosts
+    hosts = inventory.hosts
     return "".join(f"{pattern(host.address)},{host.name} {key}\n" for host in hosts for key in host.host_keys)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
-from pydantic import SecretStr
+
+from pipeline.secrets import Secret
 
 __all__ = ["Certificate"]
 
@@ -16,12 +17,12 @@ class Certificate:
     """A server's certificate, with its chain, and its key, both in PEM. The key never shows."""
 
     chain: str
-    key: SecretStr
+    key: Secret
 
     @property
     def with_key(self) -> str:
         """Both in one text, as HAProxy reads them."""
-        return self.chain + self.key.get_secret_value()
+        return self.chain + self.key.reveal()
 
     @property
     def ends(self) -> datetime:

@@ -16,6 +16,7 @@ from pipeline.edges.clock import Clock, wait_until
 from pipeline.edges.heat import Event, Heat, Resource, Stack
 from pipeline.errors import Inconclusive, PipelineError, StackFailed
 from pipeline.render import GIVEN, RenderedStack
+from pipeline.secrets import Secret
 
 __all__ = ["Change", "Launched", "Launcher", "Outputs", "deepest_failure", "launch_all"]
 
@@ -137,10 +138,10 @@ class Launcher:
             self.clock.sleep(self.poll)
 
 
-def launch_all(stacks: Sequence[RenderedStack], launcher: Launcher, given: Mapping[str, str]) -> dict[str, Launched]:
+def launch_all(stacks: Sequence[RenderedStack], launcher: Launcher, given: Mapping[str, Any]) -> dict[str, Launched]:
     """Launch `stacks`, each as soon as those it needs are complete; return them by name.
 
-    `given` are the inputs that come from no stack.
+    `given` are the inputs that come from no stack, secrets as Secret.
     When one fails, those under way are waited for, no other is begun, and the first error is raised.
     """
     by_name = {stack.name: stack for stack in stacks}
@@ -174,10 +175,12 @@ def deepest_failure(resources: Sequence[Resource]) -> Resource | None:
 
 
 def _body(stack: RenderedStack, parameters: Mapping[str, Any], tag: str, timeout: float) -> dict[str, Any]:
+    """Return what Heat is asked with: the one place where secrets among the parameters are revealed."""
+    revealed = {key: value.reveal() if isinstance(value, Secret) else value for key, value in parameters.items()}
     return {
         "template": stack.template,
         "files": dict(stack.files),
-        "environment": stack.heat_environment(parameters),
+        "environment": stack.heat_environment(revealed),
         "tags": f"heat-deploys-heat,{tag}",
         "timeout_mins": max(1, round(timeout / 60)),
     }

@@ -1,4 +1,4 @@
-"""An Environment: one region of Heat, as its YAML file and the defaults beside it describe it.
+"""An Environment: one region of Heat, as a chain of YAML files describes it: defaults, its stage, its own.
 
 Heat has "environments" of its own (parameters and resource_registry): those are called heat_environment here.
 """
@@ -6,25 +6,31 @@ Heat has "environments" of its own (parameters and resource_registry): those are
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator
 from enum import StrEnum
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from pipeline import mistakes
 from pipeline.errors import ConfigurationInvalid
+from pipeline.layers import Layered, lay
 from pipeline.policy import Policy
+from pipeline.promotion import Promotion, Verification
 from pipeline.quantities import Seconds
+from pipeline.secrets import Secrets
+from pipeline.yamlfile import Document, read
 
-__all__ = ["Environment", "Provider", "Role", "Tls", "Topology", "list_environments", "load", "merge"]
+__all__ = ["ALL", "Environment", "Provider", "Role", "Tls", "Topology", "layers", "list_environments", "load"]
 
+ALL = "all"  # what commands take for every environment
 DEFAULTS = "defaults"
+STAGES = "stages"
 _NAME = re.compile(r"^[a-z][a-z0-9-]{0,30}$")
 _RELEASE_URL = re.compile(r"https://[^\s\"\\@{}/]+/[^\s\"\\@{}]*\{archive\}[^\s\"\\@{}]*")
-_MERGE = "tag:yaml.org,2002:merge"
+_WITH_PASSWORD = re.compile(r"://[^@\s]*:\S*@")  # a password may hold any sign, a slash too
 
 
 class Role(StrEnum):
@@ -50,7 +56,7 @@ CloudName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]{0,62}$", descripti
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, use_attribute_docstrings=True)
 
 
 class Hosts(_Frozen):
@@ -165,13 +171,19 @@ class Traffic(_Frozen):
     )
 
 
+def _lock_url(text: str) -> str:
+    if _WITH_PASSWORD.search(text):
+        raise ValueError("expected no password in it: secrets.lock_url may refer to a URL that has one")
+    return text
+
+
 class Lock(_Frozen):
     """Where the lock is that keeps two runs apart: tooz's `url`, or files of this workspace.
 
     A killed run's lock is given up after `lease`, with files at once.
     """
 
-    url: str | None = None
+    url: Annotated[str, AfterValidator(_lock_url)] | None = None
     lease: Seconds = 60
 
 
@@ -197,9 +209,15 @@ class Environment(_Frozen):
 
     name: Name
     description: str = ""
+    stage: Name | None = None
+    """Which file of stages/ lies between the defaults and this region's own."""
     provider: Provider
     cloud: CloudName
+    """The entry of clouds.yaml whose Heat launches the hosts."""
+    region: CloudName | None = None
+    """The region of that cloud to launch them in, where its entry names none or another."""
     promotes_from: Name | None = None
+    """The environment that a release must have proved itself in before it is promoted to this one."""
     topology: Topology
     network: Network
     ssh: Ssh
@@ -207,7 +225,10 @@ class Environment(_Frozen):
     policies: Policy
     deadlines: Deadlines
     traffic: Traffic
+    verification: Verification = Verification()
+    promotion: Promotion = Promotion()
     lock: Lock = Lock()
+    secrets: Secrets = Secrets()
     tls: Tls | None = None
 
     @property
@@ -216,113 +237,84 @@ class Environment(_Frozen):
         return "https" if self.tls else "http"
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML that refuses a key given twice, which PyYAML would let the last one win."""
-
-
-def _unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    own = [key_node for key_node, _ in node.value]  # as written: building the mapping expands merges in place
-    mapping = loader.construct_mapping(node)
-    seen: set[object] = set()
-    for key_node in own:
-        if key_node.tag == _MERGE:
-            continue
-        key = loader.construct_object(key_node)
-        if key in seen:
-            raise yaml.MarkedYAMLError(problem=f"key {key!r} is given twice", problem_mark=key_node.start_mark)
-        seen.add(key)
-    return mapping
-
-
-_UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
-
-
 def list_environments(directory: Path) -> tuple[str, ...]:
-    """Return the names of the environments in `directory`, sorted, without the defaults."""
-    return tuple(sorted(path.stem for path in directory.glob("*.yaml") if path.stem != DEFAULTS))
+    """Return the names of the environments in `directory`, sorted, without the defaults and the stages."""
+    return tuple(sorted(path.stem for path in directory.glob("*.yaml") if path.stem not in (ALL, DEFAULTS)))
 
 
 def load(name: str, directory: Path) -> Environment:
-    """Return environment `name` of `directory`: `defaults.yaml` overlaid with `NAME.yaml`.
+    """Return environment `name` of `directory`: `defaults.yaml`, its stage's file and its own, one on the other.
 
     Raises ConfigurationInvalid naming file, line, key and what was expected.
     """
-    path = directory / f"{name}.yaml"
-    if name == DEFAULTS or not path.is_file():
-        known = ", ".join(list_environments(directory)) or "none"
-        raise ConfigurationInvalid(f"{path}: no such environment (there are: {known})", hint="inv env.list")
-    defaults = directory / f"{DEFAULTS}.yaml"
-    merged = merge(_read(defaults), _read(path))
+    layered = layers(name, directory)
     try:
-        environment = Environment.model_validate({**merged, "name": name})
+        environment = Environment.model_validate({**layered.values, "name": name})
     except ValidationError as error:
+        own = layered.documents[-1].path
         raise ConfigurationInvalid(
-            _explain(error, path, defaults), hint=f"edit {path}, then inv env.show {name}"
+            mistakes.told(error, layered), hint=f"edit {own}, then inv env.show {name}"
         ) from error
-    upstream = environment.promotes_from
-    if upstream is not None and upstream not in list_environments(directory):
-        raise ConfigurationInvalid(f"{path}: promotes_from: there is no environment {upstream!r}", hint="inv env.list")
+    _check_upstreams(environment, directory, layered)
     return environment
 
 
-def merge(base: Mapping[str, Any], overlay: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `base` with `overlay` laid on it: mappings merge key by key, anything else is replaced."""
-    result = dict(base)
-    for key, value in overlay.items():
-        known = result.get(key)
-        both = isinstance(known, Mapping) and isinstance(value, Mapping)
-        result[key] = merge(known, value) if both and isinstance(known, Mapping) else value
-    return result
+def layers(name: str, directory: Path) -> Layered:
+    """Return the files of environment `name` laid one on the other, and what each set; nothing is validated yet.
+
+    Raises ConfigurationInvalid for an unknown environment or stage, and for a file that cannot be read.
+    """
+    path = directory / f"{name}.yaml"
+    if name in (ALL, DEFAULTS) or not path.is_file():
+        known = ", ".join(list_environments(directory)) or "none"
+        raise ConfigurationInvalid(f"{path}: no such environment (there are: {known})", hint="inv env.list")
+    own = read(path)
+    stage = own.values.get("stage")
+    below = [read(directory / f"{DEFAULTS}.yaml"), *([read(_stage_file(stage, own))] if stage is not None else [])]
+    for document in below:
+        _refuse(document, "stage", "only a region's own file says which stage it is")
+    for document in (*below, own):
+        _refuse(document, "name", "unknown key: an environment is called as its file is")
+    return lay(*below, own)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506 (a SafeLoader)
-    except OSError as error:
-        raise ConfigurationInvalid(f"{path}: cannot be read: {error.strerror}", hint="inv env.list") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationInvalid(f"{_place(path, error)}", hint=f"edit {path}") from error
-    if not isinstance(document, dict):
-        raise ConfigurationInvalid(f"{path}: expected a mapping of keys to values", hint=f"edit {path}")
-    return document
+def _refuse(document: Document, key: str, why: str) -> None:
+    if key in document.values:
+        place = f"{document.path}:{document.lines[(key,)]}"
+        raise ConfigurationInvalid(f"{place}: {key}: {why}", hint=f"edit {document.path}")
 
 
-def _place(path: Path, error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
-    line = f":{mark.line + 1}" if mark else ""
-    return f"{path}{line}: {getattr(error, 'problem', None) or 'is not UTF-8 YAML'}"
+def _stage_file(stage: object, own: Document) -> Path:
+    directory = own.path.parent / STAGES
+    known = sorted(path.stem for path in directory.glob("*.yaml"))
+    if stage not in known:
+        raise ConfigurationInvalid(
+            f"{own.path}:{own.lines[('stage',)]}: stage: there is no {directory / f'{stage}.yaml'} "
+            f"(there are: {', '.join(known) or 'none'})",
+            hint=f"edit {own.path}",
+        )
+    return directory / f"{stage}.yaml"
 
 
-def _explain(error: ValidationError, path: Path, defaults: Path) -> str:
-    first = error.errors()[0]
-    location = tuple(str(part) for part in first["loc"])
-    file, line = _find(location, path, defaults)
-    key = ".".join(location) or "(whole file)"
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    return f"{file}{line}: {key}: {_expected(first['type'], first['msg'], first['input'])}{more}"
+def _check_upstreams(environment: Environment, directory: Path, layered: Layered) -> None:
+    """Refuse promotions that come from nowhere, or from where they go to."""
+    way, known = [environment.name], list_environments(directory)
+    place = layered.nearest(("promotes_from",))
+    for upstream in _upstreams(environment.promotes_from, directory):
+        if upstream not in known:
+            raise ConfigurationInvalid(
+                f"{place}: promotes_from: there is no environment {upstream!r}", hint="inv env.list"
+            )
+        if upstream in way:
+            raise ConfigurationInvalid(
+                f"{place}: promotes_from: a cycle: {' from '.join([*way, upstream])}", hint=f"edit {place.path}"
+            )
+        way.append(upstream)
 
 
-def _expected(kind: str, message: str, found: object) -> str:
-    if kind == "extra_forbidden":
-        return "unknown key"
-    if kind == "missing":
-        return "is required"
-    expected = message.removeprefix("Value error, ").removeprefix("Input should be ")
-    return f"expected {expected}, found {found!r}" if message.startswith("Input") else f"{expected}, found {found!r}"
-
-
-def _find(location: tuple[str, ...], path: Path, defaults: Path) -> tuple[Path, str]:
-    """Return the file, and ":LINE", that set the longest part of `location`."""
-    best: tuple[int, Path, str] = (0, path, "")
-    for file in (path, defaults):
-        node = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-        depth, line = 0, 0
-        for part in location:
-            pairs = node.value if isinstance(node, yaml.MappingNode) else ()
-            match = next(((k, v) for k, v in pairs if k.value == part), None)
-            if match is None:
-                break
-            depth, line, node = depth + 1, match[0].start_mark.line + 1, match[1]
-        if depth > best[0]:
-            best = (depth, file, f":{line}")
-    return best[1], best[2]
+def _upstreams(first: str | None, directory: Path) -> Iterator[str]:
+    """Yield whom an environment is promoted from, and that one, and so on; without end where it is a cycle."""
+    upstream: object = first
+    while isinstance(upstream, str):
+        yield upstream
+        upstream = layers(upstream, directory).values.get("promotes_from")

@@ -17,14 +17,19 @@ from typing import ClassVar, Literal, Protocol
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from pipeline.errors import ConfigurationInvalid, GateRefused
+from pipeline.promotion import Evidence, Promotion
 
 __all__ = ["Operation", "Record", "ReleaseLike", "from_json", "gate", "to_json"]
 
 Operation = Literal["deploy", "upgrade", "rollback", "verify", "smoke", "promote", "scale"]
 
-# What a promotion asks of the environment before: one passing record out of each line.
-_REQUIRED: tuple[tuple[Operation, ...], ...] = (("deploy", "upgrade"), ("verify",), ("smoke",))
-_ROLLOUT = _REQUIRED[0]
+# Which operations' records are evidence of what.
+_KINDS: Mapping[Evidence, tuple[Operation, ...]] = {
+    Evidence.ROLLOUT: ("deploy", "upgrade"),
+    Evidence.VERIFY: ("verify",),
+    Evidence.SMOKE: ("smoke",),
+}
+_ROLLOUT = _KINDS[Evidence.ROLLOUT]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
@@ -95,25 +100,39 @@ def from_json(text: str | bytes) -> Record:
         raise ConfigurationInvalid(f"not a record: {place + ': ' if place else ''}{first['msg']}") from error
 
 
-def gate(records: Sequence[Record], environment: str, upstream: str | None, release: ReleaseLike) -> None:
+def gate(
+    records: Sequence[Record],
+    environment: str,
+    upstream: str | None,
+    release: ReleaseLike,
+    *,
+    rules: Promotion,
+    now: datetime,
+) -> None:
     """Let `release` be promoted from `upstream` to `environment`, or raise GateRefused saying what is missing.
 
-    It passes when `upstream` has, for exactly this release (by digest), a passing deploy or upgrade, a passing verify
-    and a passing smoke, each begun after any failure of this release there had ended, whatever operation failed.
-    Evidence stays valid when `upstream` moves on to another release; it never counts for another release. An
-    environment that is promoted from nowhere (`upstream` None) has no gate. A refusal is no failure: record none.
+    It passes when `upstream` has, for exactly this release (by digest), a passing record of each kind that `rules` ask
+    for, none older than they allow at `now`, each begun after any failure of this release there had ended, whatever
+    operation failed; and when the release has been there for as long as it is to soak. Evidence stays valid when
+    `upstream` moves on to another release, but a release that is to soak must be there still; evidence never counts
+    for another release. An environment that is promoted from nowhere (`upstream` None) has no gate. A refusal is no
+    failure: record none.
     """
     if upstream is None:
         return
     history = [record for record in records if record.environment == upstream]
-    findings = _findings(history, release)
-    if all(finding.holds for finding in findings):
-        return
+    findings = _findings(history, release, rules, now)
     reasons = [_told_absent(f, history, release) for f in findings if f.passing is None] + _told_revoked(findings)
-    raise GateRefused(
-        f"{release.id} may not go from {upstream} to {environment}: {'; '.join(reasons)}",
-        hint=" && ".join(_commands(history, upstream, release, findings)),
-    )
+    reasons += _told_old(findings, rules)
+    commands = _commands(history, upstream, release, findings)
+    if soaking := _told_soaking(history, release, rules, now):
+        reasons.append(soaking)
+        commands = commands or [f"inv promote --release {release.id} --to {environment} when it has soaked"]
+    if reasons:
+        raise GateRefused(
+            f"{release.id} may not go from {upstream} to {environment}: {'; '.join(reasons)}",
+            hint=" && ".join(commands),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,24 +143,37 @@ class _Finding:
     passing: Record | None
     failure: Record | None
     own_failure: Record | None
+    not_before: datetime | None
+
+    @property
+    def revoked(self) -> bool:
+        """Whether it passed, and that counts no more because of a later failure."""
+        return self.passing is not None and self.failure is not None and self.passing.started <= self.failure.ended
+
+    @property
+    def old(self) -> bool:
+        """Whether it passed longer ago than counts."""
+        return self.passing is not None and self.not_before is not None and self.passing.ended < self.not_before
 
     @property
     def holds(self) -> bool:
-        return self.passing is not None and (self.failure is None or self.passing.started > self.failure.ended)
+        return self.passing is not None and not self.revoked and not self.old
 
 
-def _findings(history: Sequence[Record], release: ReleaseLike) -> tuple[_Finding, ...]:
+def _findings(history: Sequence[Record], release: ReleaseLike, rules: Promotion, now: datetime) -> tuple[_Finding, ...]:
     own = [record for record in history if record.release_digest == release.digest]
     failures = [record for record in own if not record.passed]
     failure = max(failures, key=_ended, default=None)
+    not_before = None if rules.max_age is None else now - timedelta(seconds=rules.max_age)
     return tuple(
         _Finding(
             kinds,
             max((r for r in own if r.passed and r.operation in kinds), key=_started, default=None),
             failure,
             max((r for r in failures if r.operation in kinds), key=_ended, default=None),
+            not_before,
         )
-        for kinds in _REQUIRED
+        for kinds in (_KINDS[kind] for kind in rules.evidence)
     )
 
 
@@ -159,13 +191,47 @@ def _told_absent(finding: _Finding, history: Sequence[Record], release: ReleaseL
 
 def _told_revoked(findings: Sequence[_Finding]) -> list[str]:
     """Say which passing records a later failure revoked, and by which record."""
-    revoked = [finding.passing for finding in findings if finding.passing and not finding.holds]
+    revoked = [finding.passing for finding in findings if finding.passing and finding.revoked]
     failure = findings[0].failure
     if not revoked or failure is None:
         return []
     what = ", ".join(f"{record.operation} of {_when(record.ended)}" for record in revoked)
     verb = "is" if len(revoked) == 1 else "are"
     return [f"its {what} {verb} revoked by the {_told(failure)}, which failed{_why(failure)}"]
+
+
+def _told_old(findings: Sequence[_Finding], rules: Promotion) -> list[str]:
+    """Say which passing records nothing but their age keeps from counting."""
+    old = [finding.passing for finding in findings if finding.passing and finding.old and not finding.revoked]
+    if not old or rules.max_age is None:
+        return []
+    what = ", ".join(f"{record.operation} of {_when(record.ended)}" for record in old)
+    return [f"its {what} {'is' if len(old) == 1 else 'are'} older than {timedelta(seconds=rules.max_age)}"]
+
+
+def _told_soaking(history: Sequence[Record], release: ReleaseLike, rules: Promotion, now: datetime) -> str:
+    """Say for how long a release must be there yet, or "" where it has soaked."""
+    if not rules.soak:
+        return ""
+    needed, since = timedelta(seconds=rules.soak), _there_since(history, release)
+    if since is None:
+        return f"it is not there, where it must soak for {needed}"
+    left = since + needed - now
+    return (
+        f"it must soak until {_when(since + needed)}, {left.total_seconds():.0f} s more" if left > timedelta() else ""
+    )
+
+
+def _there_since(history: Sequence[Record], release: ReleaseLike) -> datetime | None:
+    """Return since when a release has been the environment's on end, None where it is not there or failed last."""
+    since = None
+    for record in sorted(history, key=_ended):
+        own = record.release_digest == release.digest
+        if own and not record.passed:
+            since = None
+        elif record.operation in (*_ROLLOUT, "rollback"):
+            since = (since or record.ended) if own and record.passed else None if record.passed else since
+    return since
 
 
 def _commands(
@@ -176,7 +242,9 @@ def _commands(
     running = max(rollouts, key=_ended, default=None)
     elsewhere = running is None or running.release_digest != release.digest
     lacking = [finding.kinds for finding in findings if not finding.holds]
-    rollout = "upgrade" if running else "deploy"
+    # A deploy of what is there already changes nothing, and is evidence that it is there.
+    only_old = not elsewhere and any(f.old and not f.revoked for f in findings if f.kinds == _ROLLOUT)
+    rollout = "upgrade" if running and not only_old else "deploy"
     first = [f"inv {rollout} {upstream} --release {release.id}"] if elsewhere or _ROLLOUT in lacking else []
     return first + [f"inv {kinds[0]} {upstream}" for kinds in lacking if kinds != _ROLLOUT]
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-
-from pydantic import SecretStr
 
 from pipeline.certificate import Certificate
 from pipeline.environment import Environment, Role
 from pipeline.errors import ConfigurationInvalid
 from pipeline.inventory import Inventory, hosts_of
+from pipeline.secrets import Secret
 
-__all__ = ["Identity", "Region", "region_of"]
+__all__ = ["Identity", "Region", "inventory_of", "region_of"]
+
+_NONE: Mapping[str, Secret] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +24,12 @@ class Identity:
     auth_url: str
     service_user: str
     service_project: str
-    service_password: SecretStr
+    service_password: Secret
     stack_domain: str
     stack_domain_admin: str
-    stack_domain_password: SecretStr
+    stack_domain_password: Secret
     canary: str
-    canary_password: SecretStr
+    canary_password: Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,9 @@ class Region:
     inventory: Inventory
     address: str
     identity: Identity
-    database_password: SecretStr
-    messaging_password: SecretStr
-    encryption_key: SecretStr
+    database_password: Secret
+    messaging_password: Secret
+    encryption_key: Secret
     certificate: Certificate | None = None
     """What the endpoints show; None without TLS."""
 
@@ -51,42 +52,69 @@ class Region:
         own = (self.database_password, self.messaging_password, self.encryption_key)
         theirs = (identity.service_password, identity.stack_domain_password, identity.canary_password)
         keys = (self.certificate.key,) if self.certificate else ()
-        return tuple(secret.get_secret_value() for secret in (*own, *theirs, *keys))
+        return tuple(secret.reveal() for secret in (*own, *theirs, *keys))
 
 
-def region_of(environment: Environment, outputs: Mapping[str, Mapping[str, Any]], *, auth_url: str) -> Region:
+def inventory_of(environment: Environment, outputs: Mapping[str, Mapping[str, Any]]) -> Inventory:
+    """Return the hosts that stack `outputs` describe, for whoever needs nothing else. Raises as region_of does."""
+    try:
+        hosts = tuple(host for role in Role for host in hosts_of(role, outputs[role.value]["hosts"]))
+    except KeyError as error:
+        raise _not_deployed(environment, error) from error
+    return Inventory(environment.name, hosts)
+
+
+def region_of(
+    environment: Environment,
+    outputs: Mapping[str, Mapping[str, Any]],
+    *,
+    auth_url: str,
+    secrets: Mapping[str, Secret] = _NONE,
+) -> Region:
     """Return the region that stack `outputs` ({stack: {key: value}}) describe; `auth_url` is the cloud's
-    Keystone, ending in /v3.
+    Keystone, ending in /v3; `secrets`, by their keys in the environment, are those that no stack made.
 
     Raises ConfigurationInvalid where a stack or an output is missing: the region is not deployed whole.
     """
+
+    def secret(key: str, stack: str, output: str) -> Secret:
+        return secrets[key] if key in secrets else Secret(outputs[stack][output])
+
+    inventory = inventory_of(environment, outputs)
     try:
-        identity = outputs["identity"]
-        hosts = tuple(host for role in Role for host in hosts_of(role, outputs[role.value]["hosts"]))
         return Region(
-            inventory=Inventory(environment.name, hosts),
+            inventory=inventory,
             address=outputs["network"]["public_address"],
-            identity=_identity(environment, identity, auth_url),
-            database_password=SecretStr(outputs["database"]["password"]),
-            messaging_password=SecretStr(outputs["messaging"]["password"]),
-            encryption_key=SecretStr(identity["encryption_key"]),
+            identity=_identity(environment, outputs["identity"], auth_url, secret),
+            database_password=secret("database_password", "database", "password"),
+            messaging_password=secret("messaging_password", "messaging", "password"),
+            encryption_key=secret("encryption_key", "identity", "encryption_key"),
         )
     except KeyError as error:
-        raise ConfigurationInvalid(
-            f"environment {environment.name} is not deployed: there is no {error.args[0]!r} among its stacks' outputs",
-            hint=f"inv deploy {environment.name} --release R",
-        ) from error
+        raise _not_deployed(environment, error) from error
 
 
-def _identity(environment: Environment, outputs: Mapping[str, Any], auth_url: str) -> Identity:
+def _not_deployed(environment: Environment, error: KeyError) -> ConfigurationInvalid:
+    return ConfigurationInvalid(
+        f"environment {environment.name} is not deployed: there is no {error.args[0]!r} among its stacks' outputs",
+        hint=f"inv deploy {environment.name} --release R",
+    )
+
+
+def _identity(
+    environment: Environment, outputs: Mapping[str, Any], auth_url: str, secret: Callable[[str, str, str], Secret]
+) -> Identity:
+    def password(key: str) -> Secret:
+        return secret(key, "identity", key)
+
     return Identity(
         auth_url=auth_url,
         service_user=outputs["service_user"],
         service_project=outputs["service_project"],
-        service_password=SecretStr(outputs["service_password"]),
+        service_password=password("service_password"),
         stack_domain=outputs["stack_domain"],
         stack_domain_admin=outputs["stack_domain_admin"],
-        stack_domain_password=SecretStr(outputs["stack_domain_password"]),
+        stack_domain_password=password("stack_domain_password"),
         canary=f"{environment.name}-canary",
-        canary_password=SecretStr(outputs["canary_password"]),
+        canary_password=password("canary_password"),
     )

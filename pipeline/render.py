@@ -19,6 +19,7 @@ import yaml
 
 from pipeline.environment import Environment, Provider, Role
 from pipeline.errors import ConfigurationInvalid
+from pipeline.secrets import Secret
 
 __all__ = ["GIVEN", "RenderedStack", "launch_order", "render", "render_text", "write"]
 
@@ -54,9 +55,18 @@ class RenderedStack:
         return {"resource_registry": dict(self.registry), "parameters": dict(values)}
 
     def digest(self, parameters: Mapping[str, Any]) -> str:
-        """Return 16 hex digits that change with the template, its files or the values it is launched with."""
+        """Return 16 hex digits that change with the template, its files or the values it is launched with.
+
+        They are a tag of the stack, so of a secret among the values only its fingerprint goes in.
+        """
+
+        def plain(value: object) -> str:
+            if isinstance(value, Secret):
+                return value.fingerprint(self.stack_name)
+            raise TypeError(f"{type(value).__name__} is no value of a stack")
+
         content = [self.template, dict(self.files), dict(self.registry), dict(parameters)]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(content, sort_keys=True, default=plain).encode()).hexdigest()[:16]
 
 
 def render(environment: Environment, templates: Path) -> tuple[RenderedStack, ...]:

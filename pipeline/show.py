@@ -19,6 +19,7 @@ from pipeline.errors import PipelineError
 from pipeline.evidence import Record
 from pipeline.fanout import HostResult
 from pipeline.localcloud import CloudStatus
+from pipeline.origins import Setting
 from pipeline.smoke import SmokeReport
 from pipeline.status import HostStatus
 from pipeline.traffic import TrafficReport
@@ -28,6 +29,7 @@ __all__ = [
     "history",
     "hosts",
     "lock",
+    "origins",
     "proof",
     "releases",
     "rollouts",
@@ -36,6 +38,7 @@ __all__ = [
     "save_figures",
     "save_host_results",
     "save_hosts",
+    "save_origins",
     "table",
     "timing",
     "traffic",
@@ -150,6 +153,17 @@ def save_hosts(found: Sequence[HostStatus], path: Path) -> None:
 def save_host_results(results: Sequence[HostResult], path: Path) -> None:
     """Write what each host made of a command as JSON. Raises PipelineError where the file cannot be written."""
     write(path, json.dumps([asdict(one) for one in results], indent=2) + "\n")
+
+
+def origins(found: Sequence[Setting], console: Console) -> None:
+    """Print every setting of an environment, and what set it."""
+    rows = [(one.key, json.dumps(one.value, ensure_ascii=False), one.origin) for one in found]
+    table("Settings", ("key", "value", "set by"), rows, console)
+
+
+def save_origins(found: Sequence[Setting], path: Path) -> None:
+    """Write every setting of an environment as JSON. Raises PipelineError where the file cannot be written."""
+    write(path, json.dumps([one.to_json() for one in found], indent=2, ensure_ascii=False) + "\n")
 
 
 def save_figures(figures: Mapping[str, Any], path: Path) -> None:

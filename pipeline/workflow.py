@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from pipeline import environment, evidence
+from pipeline import environment, evidence, schema
 from pipeline.access import cloud_of, identity_url, is_deployed, open_site
 from pipeline.deploy import Change as StackChange
 from pipeline.deploy import Launcher, launch_all
@@ -25,7 +26,7 @@ from pipeline.edges.runs import Request, Run, Runs
 from pipeline.edges.ssh import generate_key
 from pipeline.edges.store import Store, who
 from pipeline.edges.wheelhouse import Built, Wheelhouse
-from pipeline.edges.yamlfile import set_value
+from pipeline.edges.yamledit import set_value
 from pipeline.environment import Environment, Role
 from pipeline.errors import ConfigurationInvalid, FleetMixed, Inconclusive, PipelineError, VerificationFailed
 from pipeline.evidence import Operation
@@ -34,6 +35,8 @@ from pipeline.fleet import Fleet, HostState
 from pipeline.hosterrors import errors_since
 from pipeline.journal import Journal
 from pipeline.junit import OUTCOMES
+from pipeline.lookup import Lookup
+from pipeline.origins import Setting, settings
 from pipeline.progress import Progress
 from pipeline.provision import BACKING, bring_up, configure_release, configure_services, install_release
 from pipeline.recorder import Outcome, recorded
@@ -85,10 +88,34 @@ class Pipeline:
     workspace: Workspace
     clock: Clock
     progress: Progress
+    lookup: Lookup = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "lookup", Lookup(self.workspace.environments))
 
     def environment(self, name: str) -> Environment:
         """Return environment `name`. Raises ConfigurationInvalid."""
         return environment.load(name, self.workspace.environments)
+
+    def environments(self) -> tuple[str, ...]:
+        """Return the names of all environments, sorted."""
+        return environment.list_environments(self.workspace.environments)
+
+    def origins(self, name: str) -> tuple[Setting, ...]:
+        """Return every setting of an environment, with the file and line that set it. Raises ConfigurationInvalid."""
+        return settings(name, self.workspace.environments)
+
+    def write_schema(self, *, check: bool = False) -> Path:
+        """Write the JSON Schema of environments' files, or only `check` it; return its path.
+
+        Raises ConfigurationInvalid where it is checked and not what it would be written as.
+        """
+        path = self.workspace.environments / schema.FILE
+        if not check:
+            path.write_text(schema.schema_text(), encoding="utf-8")
+        elif not path.is_file() or path.read_text(encoding="utf-8") != schema.schema_text():
+            raise ConfigurationInvalid(f"{path}: is not what the models say", hint="inv env.schema")
+        return path
 
     @property
     def wheelhouse(self) -> Wheelhouse:
@@ -102,8 +129,10 @@ class Pipeline:
 
     def locks(self, name: str) -> Locks:
         """The lock that keeps two runs from changing environment `name` at once."""
-        settings = self.environment(name).lock
-        url = settings.url or f"file://{self.workspace.locks}"
+        target = self.environment(name)
+        settings = target.lock
+        url = self.lookup.lock_url(target, partial(cloud_of, self.workspace, target))
+        url = url or settings.url or f"file://{self.workspace.locks}"
         return ToozLocks(url, self.clock, lease=round(settings.lease), tell=self.progress.say)
 
     @property
@@ -113,7 +142,7 @@ class Pipeline:
 
     def site(self, name: str) -> AbstractContextManager[Site]:
         """Open the region of environment `name`; its connections end with the context. Raises ConfigurationInvalid."""
-        return open_site(self.workspace, self.environment(name), self.clock, self.progress)
+        return open_site(self.workspace, self.environment(name), self.clock, self.progress, lookup=self.lookup)
 
     def render(self, name: str) -> tuple[RenderedStack, ...]:
         """Return the stacks of an environment, those first that others need. Raises ConfigurationInvalid."""
@@ -131,8 +160,7 @@ class Pipeline:
 
         Refuses (ConfigurationInvalid) a region that runs another release: that is an upgrade.
         """
-        target = self.environment(name)
-        cloud = cloud_of(self.workspace, target)
+        target, cloud = self._within_reach(name)
         built = self.build(reference)  # first: a release that does not exist must not leave half a region
         self._check_deploy(target, built.release)
         with (
@@ -222,7 +250,7 @@ class Pipeline:
         `promoted` vouches for a canary that moved before. Raises VerificationFailed where the rollout ended well but
         customers of the canary lost a stack or a request, and what pipeline.rolling.roll_out raises.
         """
-        cloud_of(self.workspace, self.environment(name))  # a cloud that is not there is told before a build
+        self._within_reach(name)
         built = self.build(reference)
         with self._changing("upgrade", name, lock_wait) as run, self.site(name) as site:
             return self._roll(site, plan_upgrade(site, built.release), built, run, promoted=promoted)
@@ -231,7 +259,7 @@ class Pipeline:
         self, name: str, reference: str | None = None, *, lock_wait: float = 0
     ) -> tuple[TrafficReport, RolloutPlan]:
         """Bring a region back to the release before (or to `reference`) by the same careful road; the schema stays."""
-        cloud_of(self.workspace, self.environment(name))
+        self._within_reach(name)
         built = self.build(reference) if reference else None
         with self._changing("rollback", name, lock_wait) as run, self.site(name) as site:
             change = plan_rollback(site, built.release if built else None)
@@ -415,7 +443,8 @@ class Pipeline:
         built = self.wheelhouse.find(reference)
         if target.promotes_from is not None:
             records = self.store.records(target.promotes_from)
-            evidence.gate(records, name, target.promotes_from, built.release)
+            rules, now = target.promotion, self.clock.now()
+            evidence.gate(records, name, target.promotes_from, built.release, rules=rules, now=now)
         plan = self.plan(name, reference)
         if dry_run:
             return plan
@@ -426,7 +455,7 @@ class Pipeline:
 
     def plan(self, name: str, reference: str) -> RolloutPlan:
         """Return what an upgrade would do, having told it and touched nothing."""
-        cloud_of(self.workspace, self.environment(name))
+        self._within_reach(name)
         built = self.wheelhouse.ensure(reference, report=self.progress.say)
         with self.site(name) as site:
             change = plan_upgrade(site, built.release)
@@ -444,11 +473,19 @@ class Pipeline:
             )
         return checks, rungs
 
+    def _within_reach(self, name: str) -> tuple[Environment, Heat]:
+        """Return an environment and its cloud: one that is not there, or a secret, is told before a build or a lock."""
+        target = self.environment(name)
+        cloud = cloud_of(self.workspace, target)
+        self.lookup.region(target, lambda: cloud)
+        return target, cloud
+
     def _launch(self, target: Environment, cloud: Heat) -> bool:
         stacks = self.render(target.name)
         given = {
             "ssh_public_key": generate_key(self.workspace.key(target.name)),
             "identity_url": identity_url(cloud),
+            **self.lookup.region(target, lambda: cloud),
         }
 
         def heard(stack: str, event: Event) -> None:
@@ -537,4 +574,5 @@ def _exit_code(error: BaseException | None) -> int:
 
 def _customer(site: Site, workspace: Workspace) -> Heat:
     """A session of its own for each customer, as customers have."""
-    return connect(site.environment.name, workspace.customer_clouds(site.environment.name))
+    name, password = site.environment.name, site.region.identity.canary_password
+    return connect(name, workspace.customer_clouds(name), password=password)

@@ -20,8 +20,6 @@ from pipeline.site import Site
 
 ROLES = tuple(Role)
 
-_SKEW = 2.0  # seconds; Keystone's tokens and the engines' rows are compared by the clock
-_FREE_MIB = 1024  # what installing the next release takes, with room for logs
 _INODES_USED = 95  # percent
 _FILES_USED = 0.8  # of what a process may open
 
@@ -41,8 +39,9 @@ def check_system_is_running(host: Any) -> None:
     expect(state == "running", expected="system state running", found=state, likely=likely)
 
 
-def check_clock_is_right(target: Host, survey: Survey) -> None:
-    """The clock is the controller's and every other host's, within two seconds."""
+def check_clock_is_right(target: Host, site: Site, survey: Survey) -> None:
+    """The clock is the controller's and every other host's, within the environment's verification.clock_skew."""
+    skew = site.environment.verification.clock_skew
     offsets = dict(survey.clock_offsets())
     own = offsets.pop(target.name, None)
     expect(own is not None, expected="its time", found="no answer", likely="the host cannot be reached")
@@ -50,21 +49,22 @@ def check_clock_is_right(target: Host, survey: Survey) -> None:
     far = max(offsets, key=lambda name: abs(offsets[name] - own), default=target.name)
     apart = abs(offsets.get(far, own) - own)
     expect(
-        abs(own) < _SKEW and apart < _SKEW,
-        expected=f"a clock within {_SKEW:.0f} s of the controller and of every host",
+        abs(own) < skew and apart < skew,
+        expected=f"a clock within {skew:g} s of the controller and of every host",
         found=f"{own:+.1f} s from the controller, {apart:.1f} s from {far}",
         likely="no time synchronisation there, or on the other side: timedatectl",
     )
 
 
-def check_disk_has_room(host: Any) -> None:
+def check_disk_has_room(host: Any, site: Site) -> None:
     """There is room, in bytes and in files, to work and to install the next release."""
+    needed = site.environment.verification.free_mib
     lines = [line.split() for line in answer(host, *questions.DISKS).splitlines()[1:]]
-    short = {f"{free} MiB on {where}" for free, _, where in lines if int(free) < _FREE_MIB}
+    short = {f"{free} MiB on {where}" for free, _, where in lines if int(free) < needed}
     # A filesystem that makes inodes as it needs them shows "-".
     short |= {f"{used} of inodes used on {where}" for _, used, where in lines if _percent(used) > _INODES_USED}
     likely = "old releases in /opt/heat/releases, backups or logs: du -xsh /opt/heat /var/backups /var/log"
-    expected = f"{_FREE_MIB} MiB free, and no more than {_INODES_USED} % of inodes used"
+    expected = f"{needed} MiB free, and no more than {_INODES_USED} % of inodes used"
     expect(not short, expected=expected, found=", ".join(sorted(short)), likely=likely)
 
 

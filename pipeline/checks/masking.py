@@ -6,10 +6,9 @@ import re
 from collections.abc import Iterable
 
 from pipeline.region import Region
+from pipeline.secrets import MASK
 
 __all__ = ["MASK", "masked", "secrets_of"]
-
-MASK = "***"
 
 # A host's file may hold a secret that is not the region's, which is why it differs: keys tell, and addresses.
 _KEYED = re.compile(r"^([-+ ]?\s*[\w.-]*(?:password|secret|_key|token|credential)\w*\s*[=:]\s*)\S.*$", re.I | re.M)
@@ -31,7 +30,7 @@ def secrets_of(region: Region) -> tuple[str, ...]:
         identity.stack_domain_password,
         identity.canary_password,
     )
-    return tuple(sorted({secret.get_secret_value() for secret in secrets} - {""}, key=len, reverse=True))
+    return tuple(sorted({secret.reveal() for secret in secrets} - {""}, key=len, reverse=True))
 
 
 def masked(text: str, secrets: Iterable[str] = ()) -> str:

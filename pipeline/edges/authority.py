@@ -16,10 +16,10 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
-from pydantic import SecretStr
 
 from pipeline.certificate import Certificate
 from pipeline.errors import ConfigurationInvalid
+from pipeline.secrets import Secret
 
 __all__ = ["Authority", "read_certificate"]
 
@@ -66,7 +66,7 @@ class Authority:
             found = self._keep(
                 name, _signed(subject, key, self._certificate.subject, self._key, self._now, _DAYS, extensions), key
             )
-        return Certificate(_pem(found[0]), SecretStr(_key_pem(found[1])))
+        return Certificate(_pem(found[0]), Secret(_key_pem(found[1])))
 
     def _still_good(self, certificate: x509.Certificate, hosts: Sequence[str]) -> bool:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -106,9 +106,9 @@ def read_certificate(chain: Path, key: Path, host: str, now: datetime) -> Certif
     Raises ConfigurationInvalid where they cannot be read, do not belong together, are for other hosts, or not in time.
     """
     try:
-        found = Certificate(chain.read_text("utf-8"), SecretStr(key.read_text("utf-8")))
+        found = Certificate(chain.read_text("utf-8"), Secret(key.read_text("utf-8")))
         certificate = x509.load_pem_x509_certificate(found.chain.encode())
-        private = serialization.load_pem_private_key(found.key.get_secret_value().encode(), password=None)
+        private = serialization.load_pem_private_key(found.key.reveal().encode(), password=None)
         named = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (OSError, ValueError, TypeError, x509.ExtensionNotFound) as error:
         raise ConfigurationInvalid(

@@ -7,11 +7,10 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import SecretStr
-
 from pipeline.edges.ssh import Remote
 from pipeline.errors import CommandFailed, Unanswered
 from pipeline.inventory import Host
+from pipeline.secrets import Secret
 
 __all__ = ["Broker", "Queue"]
 
@@ -44,10 +43,10 @@ class Broker:
         self._remote = remote
         self._host = host
 
-    def create_user(self, password: SecretStr) -> None:
+    def create_user(self, password: Secret) -> None:
         """Make user `heat` with this password, and remove `guest`; harmless where that is so."""
         # rabbitmqctl reads a password that is not among its arguments from standard input.
-        secret = shlex.quote(password.get_secret_value())
+        secret = shlex.quote(password.reveal())
         self._run(
             f"""\
 set -eu

@@ -8,11 +8,10 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pydantic import SecretStr
-
 from pipeline.edges.ssh import Remote, Result
 from pipeline.errors import CommandFailed, PipelineError, Unanswered
 from pipeline.inventory import Host
+from pipeline.secrets import Secret
 
 __all__ = ["BackupFailed", "Database", "EngineRow", "Held", "InFlight"]
 
@@ -74,9 +73,9 @@ class Database:
         self._remote = remote
         self._host = host
 
-    def create(self, password: SecretStr) -> None:
+    def create(self, password: Secret) -> None:
         """Make database and user `heat`, with this password; harmless where they are."""
-        secret = password.get_secret_value()
+        secret = password.reveal()
         self._sql(
             "CREATE DATABASE IF NOT EXISTS heat CHARACTER SET utf8mb4;"
             f"CREATE USER IF NOT EXISTS 'heat'@'%' IDENTIFIED BY '{secret}';"

@@ -19,6 +19,7 @@ from keystoneauth1.session import Session
 
 from pipeline.edges.sessions import Observer, root_cause, session_of, watched
 from pipeline.errors import PipelineError
+from pipeline.secrets import Secret
 from pipeline.stacks import Answer, Event, Resource, Service, Stack
 
 __all__ = ["Answer", "Event", "Heat", "HeatRefused", "Resource", "Service", "Stack", "connect", "session_of"]
@@ -208,9 +209,14 @@ class Heat:
 _CHANGES = ("added", "updated", "replaced", "deleted", "unchanged")
 
 
-def connect(cloud: str, clouds_yaml: Path | None = None, *, region: str | None = None) -> Heat:
-    """Return Heat for entry `cloud` of a clouds.yaml, in its region or in `region`. Raises ConfigurationInvalid."""
-    session, named = session_of(cloud, clouds_yaml, region=region)
+def connect(
+    cloud: str, clouds_yaml: Path | None = None, *, region: str | None = None, password: Secret | None = None
+) -> Heat:
+    """Return Heat for entry `cloud` of a clouds.yaml, in its region or in `region`, with `password` where it has none.
+
+    Raises ConfigurationInvalid.
+    """
+    session, named = session_of(cloud, clouds_yaml, region=region, password=password)
     return Heat(session, region or named)
 
 

@@ -13,6 +13,7 @@ import requests
 from keystoneauth1.session import Session
 
 from pipeline.errors import ConfigurationInvalid
+from pipeline.secrets import Secret
 
 __all__ = ["Observer", "root_cause", "session_of", "watched"]
 
@@ -62,11 +63,17 @@ class _WatchedRequests(requests.Session):
 
 
 def session_of(
-    cloud: str, clouds_yaml: Path | None = None, *, region: str | None = None, timeout: float = 60
+    cloud: str,
+    clouds_yaml: Path | None = None,
+    *,
+    region: str | None = None,
+    timeout: float = 60,
+    password: Secret | None = None,
 ) -> tuple[Session, str]:
     """Return a keystone session for entry `cloud` of a clouds.yaml, and its region's name.
 
     `clouds_yaml` None means the user's own, as the openstack command finds it. `timeout` seconds bound each request.
+    `password` is the user's where the entry has none: one that is kept elsewhere is in no file.
     Raises ConfigurationInvalid where the entry is missing or incomplete.
     """
     from openstack.config import OpenStackConfig
@@ -76,7 +83,8 @@ def session_of(
         config = OpenStackConfig(
             config_files=[str(clouds_yaml)] if clouds_yaml else None, load_envvars=clouds_yaml is None
         )
-        found = config.get_one(cloud=cloud, region_name=region)
+        known = {"auth": {"password": password.reveal()}} if password else {}
+        found = config.get_one(cloud=cloud, region_name=region, **known)
         session = found.get_session()
     except (ConfigException, ksa_exceptions.ClientException) as error:
         where = clouds_yaml or "clouds.yaml"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 from functools import partial
-from pathlib import Path
 
 import pytest
+import yaml
 
 from pipeline.demo import Proof
 from pipeline.edges.heat import connect
+from pipeline.edges.yamledit import set_value
 from pipeline.environment import Role
 from pipeline.errors import ConfigurationInvalid
 from pipeline.traffic import Traffic
@@ -30,13 +31,6 @@ def scalable(story: Proof, pipeline: Pipeline, tmp_path_factory: pytest.TempPath
 def _hosts(pipeline: Pipeline) -> list[str]:
     with pipeline.site("local") as site:
         return [host.name for host in site.region.inventory.of(Role.ENGINE, Role.API)]
-
-
-def _count_in_file(root: Path, role: str) -> int:
-    (line,) = [
-        line for line in (root / "local.yaml").read_text("utf-8").splitlines() if line.startswith(f"  {role}: {{")
-    ]
-    return int(line.partition("count: ")[2].partition(",")[0])
 
 
 def test_a_region_scales_out_and_in_and_no_customer_notices(scalable: Pipeline) -> None:
@@ -62,16 +56,16 @@ def test_a_region_scales_out_and_in_and_no_customer_notices(scalable: Pipeline) 
     with scalable.site("local") as site:
         assert {server.name for server in site.balancer.servers()} == {"api-0", "api-1"}
         assert {row.host for row in site.database.engines() if row.live} == {"engine-0", "engine-1"}
-    assert _count_in_file(scalable.workspace.environments, "engine") == 2
+    own = yaml.safe_load((scalable.workspace.environments / "local.yaml").read_text("utf-8"))
+    assert own["topology"] == {"engine": {"count": 2}, "api": {"count": 2}}
 
 
 def test_a_deploy_deletes_no_host_that_only_the_file_has_given_up(scalable: Pipeline) -> None:
     path = scalable.workspace.environments / "local.yaml"
-    text = path.read_text("utf-8")
-    path.write_text(text.replace("engine: {count: 2,", "engine: {count: 1,"), "utf-8")
+    before = set_value(path, ("topology", "engine", "count"), 1)
     try:
         with pytest.raises(ConfigurationInvalid, match="engine-1 would be deleted"):
             scalable.deploy("local", NEW)
     finally:
-        path.write_text(text, "utf-8")
+        set_value(path, ("topology", "engine", "count"), before)
     assert scalable.deploy("local", NEW) is False

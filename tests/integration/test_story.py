@@ -151,7 +151,7 @@ def test_secrets_are_on_no_command_line_and_in_no_output(
 def _secrets(site: Site) -> list[str]:
     region = site.region
     return [
-        secret.get_secret_value()
+        secret.reveal()
         for secret in (
             region.database_password,
             region.messaging_password,

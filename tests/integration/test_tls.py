@@ -57,7 +57,7 @@ def test_deploying_again_changes_nothing_with_tls_either(secured: Pipeline) -> N
 def test_the_key_is_in_no_record_and_in_no_file_that_others_can_read(secured: Pipeline) -> None:
     with secured.site("local") as site:
         assert site.region.certificate is not None
-        key = site.region.certificate.key.get_secret_value().splitlines()[1]
+        key = site.region.certificate.key.reveal().splitlines()[1]
     kept = [path for path in secured.workspace.state.rglob("*") if path.is_file() and _holds(path, key)]
     assert {path.name for path in kept} == {"endpoints.key"}
     assert all(path.stat().st_mode & 0o077 == 0 for path in kept)

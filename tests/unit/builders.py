@@ -13,23 +13,24 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from pydantic import SecretStr
 from rich.console import Console
 
 from pipeline import commands
 from pipeline.edges.clock import Clock, FakeClock
 from pipeline.edges.heat import HeatRefused
 from pipeline.edges.ssh import Heard, Result, failure
-from pipeline.environment import Environment, Role, load, merge
+from pipeline.environment import Environment, Role, load
 from pipeline.errors import HostUnreachable
 from pipeline.fleet import Fleet, HostState
 from pipeline.inventory import Host, Inventory
 from pipeline.journal import Journal
+from pipeline.layers import merge
 from pipeline.policy import Policy
 from pipeline.progress import Progress
 from pipeline.region import Identity, Region
 from pipeline.release import HeatVersion, Package, Release
 from pipeline.rollout import RolloutPlan, vhost_of
+from pipeline.secrets import Secret
 from pipeline.site import Site
 from pipeline.stacks import Stack
 
@@ -84,7 +85,7 @@ def region(of: Environment = LOCAL) -> Region:
     addresses = (f"198.18.7.{last}" for last in count(11))
     names = [(role, f"{role.value}-{index}") for role in Role for index in range(of.topology.of(role).count)]
     hosts = tuple(Host(name, role, next(addresses), (KEY,)) for role, name in names)
-    secret = {name: SecretStr(text) for name, text in SECRETS.items()}
+    secret = {name: Secret(text) for name, text in SECRETS.items()}
     identity = Identity(
         auth_url="http://198.18.7.1:5000/v3",
         service_user="local-heat",

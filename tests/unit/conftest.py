@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import pytest
 from builders import LOCAL, R25, Machines, ScriptedRemote, site
+from hypothesis import HealthCheck, settings
 
 from pipeline.site import Site
+
+# A machine that does other things besides is slow now and then, which says nothing about a property.
+settings.register_profile("unit", deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
+settings.load_profile("unit")
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from pipeline.edges.authority import Authority
 from pipeline.edges.clock import FakeClock
 from pipeline.environment import Environment, Role, Tls
 from pipeline.errors import ConfigurationInvalid
+from pipeline.secrets import Secret, Secrets
 from pipeline.stacks import Stack
 from pipeline.workspace import Workspace
 
@@ -29,6 +30,7 @@ class Cloud:
 
     def __init__(self, auth_url: str = "http://198.18.7.1:5000/v3") -> None:
         known = region()
+        self.passwords: list[Any] = []
         self.session = SimpleNamespace(auth=SimpleNamespace(auth_url=auth_url))
         self.outputs: dict[str, dict[str, Any]] = {
             f"local-{role.value}": {
@@ -65,7 +67,12 @@ def cloud(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Cloud:
     workspace.cloud.mkdir(parents=True)
     (workspace.cloud / "clouds.yaml").touch()
     made = Cloud()
-    monkeypatch.setattr(access, "connect", lambda name, clouds: made)
+
+    def connect(name: str, clouds: Path, *, region: str | None = None, password: Secret | None = None) -> Cloud:
+        made.passwords.append(password)
+        return made
+
+    monkeypatch.setattr(access, "connect", connect)
     return made
 
 
@@ -107,6 +114,18 @@ def test_a_local_cloud_that_is_not_up_says_how_to_raise_it(workspace: Workspace)
     with pytest.raises(ConfigurationInvalid, match="the local cloud is not up") as caught:
         access.cloud_of(workspace, LOCAL)
     assert caught.value.hint == "inv local.up"
+
+
+def test_a_cloud_is_asked_in_the_region_that_the_environment_names(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace.cloud.mkdir(parents=True)
+    (workspace.cloud / "clouds.yaml").touch()
+    asked: list[Any] = []
+    monkeypatch.setattr(access, "connect", lambda *given, region: asked.append((given[0], region)))
+    for environment in (LOCAL, LOCAL.model_copy(update={"region": "east"})):
+        access.cloud_of(workspace, environment)
+    assert asked == [("seed", None), ("seed", "east")]
 
 
 # --- the site
@@ -156,6 +175,21 @@ def test_every_key_that_a_host_signalled_is_pinned(cloud: Cloud, workspace: Work
     assert [line.split(maxsplit=1)[1] for line in pinned] == [KEY, "ssh-rsa AAAAB3"]
 
 
+def test_secrets_kept_elsewhere_make_the_region_with_what_the_stacks_made(
+    cloud: Cloud, workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CANARY", "kept-elsewhere")
+    kept = LOCAL.model_copy(update={"secrets": Secrets(canary_password="env:CANARY")})
+    del cloud.outputs["local-identity"]["canary_password"]
+    site = _opened(workspace, kept)
+    assert site.region.identity.canary_password == Secret("kept-elsewhere")
+    assert site.region.database_password == region().database_password
+    assert cloud.passwords == [None, Secret("kept-elsewhere")]
+    left = "".join(path.read_text("utf-8") for path in workspace.state.rglob("*") if path.is_file())
+    assert "kept-elsewhere" not in left
+    assert "local-canary" in left
+
+
 # --- logging in
 
 
@@ -173,6 +207,12 @@ def test_a_login_uses_the_pinned_keys_and_nothing_of_the_users_own(cloud: Cloud,
     }
     assert _mode(workspace.known_hosts("local")) == 0o600
     assert not [secret for secret in SECRETS.values() if secret in shlex.join(command)]
+
+
+def test_a_login_needs_no_secret_kept_elsewhere(cloud: Cloud, workspace: Workspace) -> None:
+    kept = LOCAL.model_copy(update={"secrets": Secrets(database_password="env:NOWHERE")})
+    del cloud.outputs["local-database"]["password"]
+    assert access.ssh_command(workspace, kept, "engine-1")[0] == "ssh"
 
 
 def test_a_login_to_an_unknown_host_names_those_there_are(cloud: Cloud, workspace: Workspace) -> None:
@@ -225,7 +265,7 @@ def test_an_environment_with_a_certificate_of_its_operators_shows_that(
 ) -> None:
     issued = Authority(tmp_path / "theirs", "theirs", FakeClock().now()).issue("heat", [region().address])
     (tmp_path / "chain.pem").write_text(issued.chain)
-    (tmp_path / "key.pem").write_text(issued.key.get_secret_value())
+    (tmp_path / "key.pem").write_text(issued.key.reveal())
     tls = Tls(certificate=tmp_path / "chain.pem", key=tmp_path / "key.pem", authority=tmp_path / "theirs/authority.pem")
     assert _opened(workspace, LOCAL.model_copy(update={"tls": tls})).region.certificate == issued
     entry = yaml.safe_load(workspace.customer_clouds("local").read_text())["clouds"]["local"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from pipeline.edges.clock import FakeClock
 from pipeline.edges.heat import HeatRefused
 from pipeline.errors import Inconclusive, StackFailed
 from pipeline.render import RenderedStack
+from pipeline.secrets import Secret
 from pipeline.stacks import Event, Resource, Stack
 
 KINDS = ("added", "updated", "replaced", "deleted", "unchanged")
@@ -423,3 +425,24 @@ def test_what_a_failed_run_left_is_finished_by_the_next(heat: MemoryHeat, launch
 
 def test_no_stack_is_no_work(launcher: Launcher) -> None:
     assert launch_all([], launcher, GIVEN) == {}
+
+
+# --- secrets
+
+
+def test_a_secret_is_revealed_to_heat_alone_and_its_tag_does_not_hold_it(heat: MemoryHeat, launcher: Launcher) -> None:
+    text = "s3cret-service"
+    one = stack("identity", service_password="given.service_password")
+    launch_all([one], launcher, {"service_password": Secret(text)})
+    body = heat.kept["local-identity"].body
+    assert body["environment"]["parameters"] == {"service_password": text}
+    assert text not in body["tags"]
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] not in body["tags"]
+
+
+def test_a_secret_that_stays_changes_nothing_and_another_updates(heat: MemoryHeat, launcher: Launcher) -> None:
+    one = stack("identity", service_password="given.service_password")
+    changes = [
+        launch_all([one], launcher, {"service_password": Secret(text)})["identity"].change for text in ("a", "a", "b")
+    ]
+    assert changes == [Change.CREATED, Change.UNCHANGED, Change.UPDATED]

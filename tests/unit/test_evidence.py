@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+from pydantic import ValidationError
 
 from pipeline.errors import ConfigurationInvalid, GateRefused
 from pipeline.evidence import Operation, Record, from_json, gate, to_json
+from pipeline.promotion import Promotion
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 
@@ -53,12 +56,18 @@ def _record(
     )
 
 
+ANY = Promotion()
 PROVED = (_record("upgrade", 0), _record("verify", 1), _record("smoke", 2))
 
 
-def _refusal(*records: Record, release: Named = NEW) -> GateRefused:
+def _gate(records: Sequence[Record], release: Named = NEW, rules: Promotion = ANY, now: datetime = NOON) -> None:
+    """Ask the gate between local and staging."""
+    gate(records, "staging", "local", release, rules=rules, now=now)
+
+
+def _refusal(*records: Record, release: Named = NEW, rules: Promotion = ANY, now: datetime = NOON) -> GateRefused:
     with pytest.raises(GateRefused) as caught:
-        gate(records, "staging", "local", release)
+        _gate(records, release, rules, now)
     assert caught.value.exit_code == 4
     assert "\n" not in caught.value.message
     assert caught.value.message.startswith(f"{release.id} may not go from local to staging: ")
@@ -130,32 +139,32 @@ def test_a_record_that_could_mislead_is_never_made(wrong: dict[str, object]) -> 
 
 
 def test_an_environment_that_is_promoted_from_nowhere_has_no_gate() -> None:
-    gate((), "local", None, NEW)
+    gate((), "local", None, NEW, rules=Promotion(), now=NOON)
 
 
 @pytest.mark.parametrize("rollout", ["deploy", "upgrade"])
 def test_a_release_that_was_rolled_out_verified_and_smoked_goes_through(rollout: Operation) -> None:
-    gate((_record(rollout, 0), *PROVED[1:]), "staging", "local", NEW)
+    _gate((_record(rollout, 0), *PROVED[1:]))
 
 
 def test_the_order_of_the_records_does_not_matter() -> None:
-    gate(PROVED[::-1], "staging", "local", NEW)
+    _gate(PROVED[::-1])
 
 
 def test_a_failure_that_everything_was_done_again_after_is_forgiven() -> None:
-    gate((_record("smoke", -5, passed=False), *PROVED), "staging", "local", NEW)
+    _gate((_record("smoke", -5, passed=False), *PROVED))
 
 
 def test_evidence_outlives_the_release_on_the_hosts() -> None:
-    gate((*PROVED, _record("upgrade", 9, release=OLD)), "staging", "local", NEW)
+    _gate((*PROVED, _record("upgrade", 9, release=OLD)))
 
 
 def test_a_failure_of_another_release_revokes_nothing() -> None:
-    gate((*PROVED, _record("verify", 9, passed=False, release=OLD)), "staging", "local", NEW)
+    _gate((*PROVED, _record("verify", 9, passed=False, release=OLD)))
 
 
 def test_a_failure_in_another_environment_revokes_nothing() -> None:
-    gate((*PROVED, _record("verify", 9, passed=False, environment="staging")), "staging", "local", NEW)
+    _gate((*PROVED, _record("verify", 9, passed=False, environment="staging")))
 
 
 # --- the gate stays shut
@@ -237,3 +246,85 @@ def test_evidence_of_a_namesake_with_another_digest_is_pointed_out() -> None:
 def test_evidence_of_another_environment_does_not_count() -> None:
     records = [replace(record, environment="staging") for record in PROVED]
     assert "no passing smoke of it" in _refusal(*records).message
+
+
+# --- what an environment may ask beside that
+
+
+def _after(minutes: float) -> datetime:
+    return NOON + timedelta(minutes=minutes)
+
+
+def test_an_environment_may_ask_for_less_evidence() -> None:
+    _gate((_record("smoke", 0),), rules=Promotion(evidence=("smoke",)))
+    error = _refusal(_record("smoke", 0), rules=Promotion(evidence=("smoke", "verify")))
+    assert error.message.endswith("to staging: no passing verify of it")
+
+
+def test_a_failure_revokes_what_little_is_asked_for() -> None:
+    records = (_record("smoke", 0), _record("verify", 1, passed=False))
+    assert "smoke of" in _refusal(*records, rules=Promotion(evidence=("smoke",))).message
+
+
+def test_evidence_may_be_as_old_as_it_is_allowed_to_be() -> None:
+    rules = Promotion(max_age="1h")
+    _gate(PROVED, rules=rules, now=_after(60.5))
+    error = _refusal(*PROVED, rules=rules, now=_after(61.6))
+    assert error.message.endswith(
+        "its upgrade of 2026-05-01 12:00:30 UTC, verify of 2026-05-01 12:01:30 UTC are older than 1:00:00"
+    )
+    assert error.hint == f"inv deploy local --release {NEW.id} && inv verify local"
+
+
+def test_old_evidence_of_a_release_that_is_gone_needs_it_back_first() -> None:
+    moved_on = _record("upgrade", 9, release=OLD)
+    error = _refusal(*PROVED, moved_on, rules=Promotion(max_age="1h"), now=_after(600))
+    assert error.hint == f"inv upgrade local --release {NEW.id} && inv verify local && inv smoke local"
+
+
+def test_evidence_that_is_revoked_is_not_called_old_too() -> None:
+    error = _refusal(*PROVED, _record("smoke", 9, passed=False), rules=Promotion(max_age="1h"), now=_after(600))
+    assert "revoked" in error.message
+    assert "older" not in error.message
+
+
+def test_a_release_soaks_from_its_rollout_on() -> None:
+    rules = Promotion(soak="1h")
+    _gate(PROVED, rules=rules, now=_after(60.5))
+    error = _refusal(*PROVED, rules=rules, now=_after(59.5))
+    assert error.message.endswith("it must soak until 2026-05-01 13:00:30 UTC, 60 s more")
+    assert error.hint.startswith(f"inv promote --release {NEW.id} --to staging ")
+
+
+def test_a_deploy_that_changes_nothing_does_not_begin_the_soak_anew() -> None:
+    _gate((*PROVED, _record("deploy", 30)), rules=Promotion(soak="1h"), now=_after(61))
+
+
+@pytest.mark.parametrize(
+    "broken_by",
+    [
+        (_record("upgrade", 20, release=OLD), _record("upgrade", 30)),
+        (_record("rollback", 20, release=OLD), _record("upgrade", 30)),
+        (_record("verify", 20, passed=False), _record("upgrade", 30), _record("verify", 31), _record("smoke", 32)),
+    ],
+    ids=["another release", "a rollback", "a failure"],
+)
+def test_what_comes_between_begins_the_soak_anew(broken_by: tuple[Record, ...]) -> None:
+    records = (*PROVED, *broken_by)
+    assert "until 2026-05-01 13:30:30 UTC" in _refusal(*records, rules=Promotion(soak="1h"), now=_after(70)).message
+    _gate(records, rules=Promotion(soak="1h"), now=_after(91))
+
+
+def test_a_release_that_is_gone_does_not_soak() -> None:
+    records = (*PROVED, _record("upgrade", 20, release=OLD))
+    error = _refusal(*records, rules=Promotion(soak="1h"), now=_after(600))
+    assert error.message.endswith("it is not there, where it must soak for 1:00:00")
+
+
+def test_an_upgrade_of_another_that_failed_took_nothing_away() -> None:
+    _gate((*PROVED, _record("upgrade", 20, passed=False, release=OLD)), rules=Promotion(soak="1h"), now=_after(61))
+
+
+def test_a_promotion_asks_for_some_evidence() -> None:
+    with pytest.raises(ValidationError):
+        Promotion(evidence=())

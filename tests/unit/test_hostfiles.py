@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 from builders import LOCAL, R25, R26, R27, SECRETS, TEMPLATES, host, region
-from pydantic import SecretStr
 
 from pipeline.certificate import Certificate
 from pipeline.environment import Role, Tls
 from pipeline.hostfiles import CERTIFICATE, UNITS, HostFile, release_files, role_files, write_script
 from pipeline.release import Release
+from pipeline.secrets import Secret
 
 OWNER = f"{os.getuid()}:{os.getgid()}"
 EACH_RELEASE = pytest.mark.parametrize("release", [R25, R26, R27], ids=lambda release: str(release.heat))
@@ -221,7 +221,7 @@ def test_a_write_that_fails_ends_the_script_before_the_next_file(tmp_path: Path)
 # --- TLS of the endpoints
 
 SECURED = LOCAL.model_copy(update={"tls": Tls()})
-SHOWN = Certificate("-----BEGIN CERTIFICATE-----\nc\n", SecretStr("-----BEGIN PRIVATE KEY-----\nk3y\n"))
+SHOWN = Certificate("-----BEGIN CERTIFICATE-----\nc\n", Secret("-----BEGIN PRIVATE KEY-----\nk3y\n"))
 
 
 def test_the_load_balancer_shows_the_certificate_and_nobody_else_has_it() -> None:

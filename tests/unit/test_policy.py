@@ -38,7 +38,7 @@ def test_the_shipped_policy_moves_one_host_first_and_one_at_a_time() -> None:
 
 
 def test_production_asks_a_person_before_it_goes_on_from_the_canary() -> None:
-    canary = load("production", SHIPPED).policies.canary
+    canary = load("production-east", SHIPPED).policies.canary
     assert (canary.soak, canary.auto_promote) == (600, False)
 
 

@@ -9,7 +9,8 @@ from builders import KEY, LOCAL, SECRETS, region
 
 from pipeline.environment import Role
 from pipeline.errors import ConfigurationInvalid
-from pipeline.region import Region, region_of
+from pipeline.region import Region, inventory_of, region_of
+from pipeline.secrets import Secret
 
 AUTH = "http://198.18.7.1:5000/v3"
 
@@ -69,5 +70,26 @@ def test_a_missing_output_is_named(stack: str, key: str) -> None:
 
 def test_secrets_print_as_stars() -> None:
     text = f"{_read(_outputs())!r} {_read(_outputs())}"
-    assert text.count("SecretStr('**********')") >= len(SECRETS)
+    assert text.count("=***") >= len(SECRETS)
     assert not [secret for secret in SECRETS.values() if secret in text]
+
+
+@pytest.mark.parametrize(
+    ("key", "stack", "output"),
+    [
+        ("database_password", "database", "password"),
+        ("messaging_password", "messaging", "password"),
+        *((key, "identity", key) for key in ("encryption_key", "service_password", "canary_password")),
+        ("stack_domain_password", "identity", "stack_domain_password"),
+    ],
+)
+def test_a_secret_kept_elsewhere_is_no_output_of_a_stack(key: str, stack: str, output: str) -> None:
+    outputs = _outputs()
+    del outputs[stack][output]
+    found = region_of(LOCAL, outputs, auth_url=AUTH, secrets={key: Secret("kept-elsewhere")})
+    assert [text for text in found.secrets if text not in SECRETS.values()] == ["kept-elsewhere"]
+
+
+def test_hosts_are_known_without_any_secret() -> None:
+    outputs = {stack: {key: value for key, value in one.items() if key == "hosts"} for stack, one in _outputs().items()}
+    assert inventory_of(LOCAL, outputs) == region().inventory

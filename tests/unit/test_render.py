@@ -10,12 +10,14 @@ import pytest
 import yaml
 from builders import LOCAL, ROOT, TEMPLATES
 
-from pipeline.environment import Provider, Role
+from pipeline.environment import Provider, Role, list_environments, load
 from pipeline.errors import ConfigurationInvalid
 from pipeline.render import GIVEN, RenderedStack, launch_order, render, render_text, write
+from pipeline.secrets import Secrets
 
 GOLDEN = ROOT / "tests" / "golden"
-RENEW = "inv render local --out tests/golden/local"
+RENEW = "rm -r tests/golden && inv render all --out tests/golden"
+SHIPPED = list_environments(ROOT / "environments")
 
 
 def _stack(name: str, **inputs: str) -> RenderedStack:
@@ -53,14 +55,19 @@ def local() -> tuple[RenderedStack, ...]:
 # --- the golden files
 
 
-def test_what_is_rendered_is_what_was_reviewed(local: tuple[RenderedStack, ...], tmp_path: Path) -> None:
-    write(local, tmp_path)
-    new, old = _files(tmp_path), _files(GOLDEN / LOCAL.name)
+def test_every_environment_that_is_shipped_has_golden_files_and_no_other_has() -> None:
+    assert sorted(path.name for path in GOLDEN.iterdir()) == list(SHIPPED)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_what_is_rendered_is_what_was_reviewed(name: str, tmp_path: Path) -> None:
+    write(render(load(name, ROOT / "environments"), TEMPLATES), tmp_path)
+    new, old = _files(tmp_path), _files(GOLDEN / name)
     diff = [
         line
-        for name in sorted(new.keys() | old.keys())
+        for file in sorted(new.keys() | old.keys())
         for line in difflib.unified_diff(
-            old.get(name, "").splitlines(), new.get(name, "").splitlines(), f"golden/{name}", name, lineterm=""
+            old.get(file, "").splitlines(), new.get(file, "").splitlines(), f"golden/{file}", file, lineterm=""
         )
     ]
     assert not diff, "\n".join(["", *diff, "", f"where this is meant: {RENEW}, and commit what it wrote"])
@@ -75,6 +82,34 @@ def test_rendering_twice_gives_the_same_bytes(tmp_path: Path) -> None:
 def test_no_secret_is_in_what_is_rendered(local: tuple[RenderedStack, ...]) -> None:
     for stack in local:
         assert not [key for key in stack.parameters if "password" in key or "secret" in key]
+
+
+SECRETS = ("database_password", "messaging_password", "encryption_key", "service_password", "stack_domain_password",
+           "canary_password")  # fmt: skip
+
+
+@pytest.mark.parametrize("key", SECRETS)
+def test_a_secret_kept_elsewhere_is_made_by_no_stack_and_told_by_none(
+    key: str, local: tuple[RenderedStack, ...]
+) -> None:
+    kept = LOCAL.model_copy(update={"secrets": Secrets(**{key: "env:KEPT"})})  # type: ignore[arg-type]
+    stacks = render(kept, TEMPLATES)
+    made = [sum(stack.template.count("OS::Heat::RandomString") for stack in each) for each in (local, stacks)]
+    assert made == [len(SECRETS), len(SECRETS) - 1]
+    for stack in stacks:
+        template = yaml.safe_load(stack.template)
+        parameters = [name for name in template["parameters"] if name in SECRETS]
+        assert all(template["parameters"][name]["hidden"] for name in parameters)
+        assert {name: stack.inputs[name] for name in parameters} == {name: (GIVEN, name) for name in parameters}
+        assert "KEPT" not in stack.template + str(stack.parameters)
+        if stack.name in ("identity", key.partition("_")[0]):
+            assert key.removeprefix("database_").removeprefix("messaging_") not in template["outputs"]
+
+
+def test_only_keystones_users_need_heat_to_be_told_a_secret() -> None:
+    kept = LOCAL.model_copy(update={"secrets": Secrets(**dict.fromkeys(SECRETS, "env:KEPT"))})  # type: ignore[arg-type]
+    told = {name for stack in render(kept, TEMPLATES) for name in stack.inputs if name in SECRETS}
+    assert told == {"service_password", "stack_domain_password", "canary_password"}
 
 
 # --- what a rendering is

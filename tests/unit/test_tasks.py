@@ -31,7 +31,11 @@ from pipeline.edges.ssh import Result
 from pipeline.edges.store import who
 from pipeline.errors import ConfigurationInvalid, HostUnreachable, PipelineError
 
-HEAVY = ("paramiko", "heatclient", "openstack", "keystoneauth1", "pytest", "rich", "pydantic", "jinja2", "testinfra")
+HEAVY = (
+    "paramiko", "heatclient", "openstack", "keystoneauth1", "pytest", "rich", "pydantic", "jinja2", "testinfra",
+    "hvac", "keyring",
+)  # fmt: skip
+BOMB = "\n".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}' if n else 'x'] * 10)}]" for n in range(30))
 PROOF_OPTIONS = {"from", "to", "report", "down"}
 ADA = Holder("ada@laptop", "upgrade", "20260101T000000Z-upgrade-0a1b", "laptop", 4711, datetime(2026, 1, 1, tzinfo=UTC))
 
@@ -159,6 +163,7 @@ def test_environments_are_listed_and_shown(inv: Type) -> None:
     "command",
     [
         "env.show nope",
+        "env.show nope --origin",
         "render nope --out out",
         "deploy nope --release 25.0.2",
         "upgrade nope --release 26.0.2",
@@ -183,7 +188,7 @@ def test_environments_are_listed_and_shown(inv: Type) -> None:
 def test_an_unknown_environment_is_refused_with_those_there_are(inv: Type, command: str) -> None:
     typed = inv(command)
     assert typed.status == 3
-    assert "no such environment (there are: local, " in typed.error
+    assert "no such environment (there are: dev, local, " in typed.error
     assert typed.next == "inv env.list"
 
 
@@ -195,7 +200,13 @@ def test_an_unknown_environment_is_refused_with_those_there_are(inv: Type, comma
         ("network: {cidr: 10.0.0.0/99}", "bad.yaml:3: network.cidr: "),
         ("cloud: other", "bad.yaml:3: key 'cloud' is given twice"),
         ("topology: [", "bad.yaml:"),
+        ("stage: moon", "bad.yaml:3: stage: there is no "),
+        ("promotes_from: bad", "bad.yaml:3: promotes_from: a cycle: bad from bad"),
+        ("topology: 7", "bad.yaml:3: topology: expected a mapping of keys to values, as in "),
+        ("secrets: {canary_password: hunter2}", "bad.yaml:3: secrets.canary_password: expected a reference"),
+        (BOMB, "bad.yaml:6: a3: its aliases write out more than 10000 values"),
     ],
+    ids=lambda text: text[:30],
 )
 @pytest.mark.parametrize("command", ["env.show bad", "env.list", "deploy bad --release 25.0.2", "verify bad"])
 def test_a_mistake_in_an_environment_is_named_with_file_line_and_key(
@@ -348,7 +359,7 @@ def hosts(inv: Type, monkeypatch: pytest.MonkeyPatch) -> ScriptedRemote:
     remote = ScriptedRemote()
     remote.on("^:$")
     remote.on("^id$", "ok\n")
-    monkeypatch.setattr(workflow, "open_site", lambda *_: nullcontext(site(remote)))
+    monkeypatch.setattr(workflow, "open_site", lambda *_, **__: nullcontext(site(remote)))
     return remote
 
 
@@ -427,6 +438,44 @@ def test_a_mistake_runs_nothing(inv: Type, hosts: ScriptedRemote, command: str, 
     assert typed.status == 3
     assert said in typed.err
     assert hosts.ran == []
+
+
+# --- environments
+
+
+def test_the_origin_of_every_key_is_shown_and_saved(inv: Type, tmp_path: Path) -> None:
+    typed = inv(f"env.show local-small --origin --json {tmp_path}/origins.json")
+    (line,) = (line for line in typed.out.splitlines() if "topology.api.count" in line)
+    assert "environments/local-small.yaml:6" in line
+    saved = {one["key"]: one for one in json.loads((tmp_path / "origins.json").read_text())}
+    assert saved["cloud"]["file"] == "environments/stages/local.yaml"
+    assert saved["heat.api_port"] == {"key": "heat.api_port", "value": 8004, "file": None, "line": None}
+
+
+def test_json_of_an_environment_needs_no_file(inv: Type) -> None:
+    typed = inv("env.show local --json origins.json")
+    assert (typed.status, typed.error) == (3, "--json goes with --origin")
+    assert json.loads(inv("env.show local").out)["stage"] == "local"
+
+
+def test_the_schema_is_written_and_checked(inv: Type, checkout: Path) -> None:
+    path = checkout / "environments/schema.json"
+    assert inv("env.schema --check").status == 0
+    path.write_text("{}")
+    typed = inv("env.schema --check")
+    assert (typed.status, typed.error, typed.next) == (3, f"{path}: is not what the models say", "inv env.schema")
+    assert inv("env.schema").out == f"{path}\n"
+    assert inv("env.schema --check").status == 0
+
+
+def test_all_environments_are_rendered_each_to_a_directory_of_its_own(
+    inv: Type, checkout: Path, tmp_path: Path
+) -> None:
+    for path in (checkout / "environments").glob("[ps]*.yaml"):
+        path.unlink()
+    typed = inv(f"render all --out {tmp_path}/out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"dev", "local", "local-production", "local-small"}
+    assert len(typed.out.splitlines()) == len(list((tmp_path / "out").rglob("*.yaml")))
 
 
 # --- the lock, and runs under way
@@ -586,7 +635,7 @@ def test_debug_shows_where_an_error_came_from_and_nothing_else_does(checkout: Pa
 def test_it_works_from_another_directory_and_leaves_nothing(checkout: Path) -> None:
     done = _invoke(checkout, "env.list")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("local ")
+    assert done.stdout.startswith("dev ")
     assert not (checkout / "state").exists()
 
 

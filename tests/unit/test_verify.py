@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from pipeline import environment
 from pipeline.checks import survey
@@ -26,12 +25,13 @@ from pipeline.errors import CommandFailed, ConfigurationInvalid, HostUnreachable
 from pipeline.inventory import Host, Inventory
 from pipeline.region import Identity, Region
 from pipeline.release import HeatVersion, Release
+from pipeline.secrets import Secret
 from pipeline.site import Site
 from pipeline.verify import Selection, VerifyReport, verify
 
 ROOT = Path(__file__).parents[2]
 RELEASE = Release(HeatVersion(26, 0, 2), "1.36", "1.9", "97b2a986f922", "3.11", ())
-SECRET = SecretStr("never-to-be-shown")
+SECRET = Secret("never-to-be-shown")
 
 
 class ThisMachine:
@@ -85,7 +85,7 @@ class Session:
     """A customer's session, as far as a question to the API needs it."""
 
     def get_token(self) -> str:
-        return SECRET.get_secret_value()
+        return SECRET.reveal()
 
     def get_project_id(self) -> str:
         return "project"
@@ -156,7 +156,7 @@ def test_what_fails_tells_what_was_expected_what_was_found_and_why(report: Verif
 
 
 def test_no_secret_is_in_a_report(report: VerifyReport) -> None:
-    assert SECRET.get_secret_value() not in report.to_junit() + str(report.to_json())
+    assert SECRET.reveal() not in report.to_junit() + str(report.to_json())
 
 
 def test_junit_names_environment_role_and_host(report: VerifyReport) -> None:

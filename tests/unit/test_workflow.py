@@ -39,7 +39,7 @@ from pipeline.edges.clock import FakeClock
 from pipeline.edges.lock import Holder, LockLost
 from pipeline.edges.ssh import Result
 from pipeline.edges.store import who
-from pipeline.edges.yamlfile import set_value
+from pipeline.edges.yamledit import set_value
 from pipeline.environment import Environment, Role
 from pipeline.errors import (
     ConfigurationInvalid,
@@ -382,7 +382,7 @@ def test_a_host_that_is_scaled_in_is_drained_before_its_stack_loses_it(
     scaling = scalable.scale("local", Role.ENGINE, 1)
     assert [state.host.name for state in scaling.leaving] == ["engine-1"]
     assert scalable.environment("local").topology.engine.count == 1
-    assert "engine: {count: 1, flavor: local, image: local}" in _file_of_local(scalable)
+    assert "engine:\n    count: 1\n" in _file_of_local(scalable)
     (record,) = scalable.store.records("local")
     assert (record.operation, record.passed) == ("scale", True)
     assert "engine-1: out of service, and holds nothing" in said(scalable.progress)
@@ -1040,3 +1040,118 @@ def test_an_unknown_environment_is_refused(here: Here) -> None:
 
 def test_a_release_is_found_by_version_id_and_digest(here: Here) -> None:
     assert {here.build(name).release for name in ("26.0.2", R26.id, R26.digest[:8])} == {R26}
+
+
+# --- secrets kept elsewhere
+
+KEPT = {
+    "database_password": "kept-elsewhere-database",
+    "messaging_password": "kept-elsewhere-messaging",
+    "encryption_key": "kept-elsewhere-".ljust(32, "k"),
+    "service_password": "kept-elsewhere-service",
+    "stack_domain_password": "kept-elsewhere-domain",
+    "canary_password": "kept-elsewhere-canary",
+}
+
+
+@pytest.fixture
+def keeping(here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Here:
+    """Return the pipeline where all secrets of `local` are in variables."""
+    shutil.copytree(ROOT / "environments", tmp_path / "environments")
+    (tmp_path / "templates").symlink_to(ROOT / "templates")
+    with (tmp_path / "environments/local.yaml").open("a") as stream:
+        stream.write("secrets:\n" + "".join(f"  {key}: env:{key.upper()}\n" for key in KEPT))
+    for key, text in KEPT.items():
+        monkeypatch.setenv(key.upper(), text)
+    made = Here(replace(here.workspace, root=tmp_path), here.clock, here.progress)
+    for name in Here.__annotations__:
+        object.__setattr__(made, name, getattr(here, name))
+    return made
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda it: it.deploy("local", "25.0.2"),
+        lambda it: it.upgrade("local", "26.0.2"),
+        lambda it: it.rollback("local", "25.0.2"),
+        lambda it: it.plan("local", "26.0.2"),
+    ],
+    ids=["deploy", "upgrade", "rollback", "plan"],
+)
+def test_a_secret_that_cannot_be_read_stops_a_run_before_anything_is_done(
+    keeping: Here, launched: list[str], monkeypatch: pytest.MonkeyPatch, run: Callable[[Pipeline], object]
+) -> None:
+    monkeypatch.delenv("CANARY_PASSWORD")
+    with pytest.raises(ConfigurationInvalid) as caught:
+        run(keeping)
+    lines = (keeping.workspace.environments / "local.yaml").read_text().splitlines()
+    line = lines.index("  canary_password: env:CANARY_PASSWORD") + 1
+    assert f"local.yaml:{line}: secrets.canary_password: env:CANARY_PASSWORD: the var" in caught.value.message
+    assert (launched, keeping.remote.ran, keeping.progress.stages) == ([], [], [])
+    assert keeping.store.records("local") == ()
+    assert not [path for path in (keeping.workspace.runs, keeping.workspace.locks) if path.exists()]
+
+
+def test_secrets_kept_elsewhere_are_in_nothing_that_a_run_leaves_or_says(
+    keeping: Here, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    given: list[dict[str, Any]] = []
+
+    def launch_all(stacks: Any, launcher: Any, values: Any) -> dict[str, Launched]:
+        given.append(values)
+        return {stack.name: Launched(stack.name, Change.UNCHANGED, {}) for stack in stacks}
+
+    @contextmanager
+    def site_of(name: str) -> Iterator[Site]:
+        secrets = keeping.lookup.region(keeping.environment(name), lambda: pytest.fail("no cloud is needed"))
+        made = site(keeping.remote, keeping.environment(name))
+        identity = replace(
+            made.region.identity,
+            **{key: secret for key, secret in secrets.items() if hasattr(made.region.identity, key)},
+        )
+        shared = {key: secret for key, secret in secrets.items() if hasattr(made.region, key)}
+        customer: Any = keeping.customer
+        yield replace(
+            made,
+            region=replace(made.region, identity=identity, **shared),
+            progress=keeping.progress,
+            customer=customer,
+        )
+
+    caplog.set_level("DEBUG")
+    monkeypatch.setattr(workflow, "launch_all", launch_all)
+    object.__setattr__(keeping, "site", site_of)
+    _with_traffic(monkeypatch, GOOD)
+    keeping.deploy("local", "25.0.2")
+    keeping.plan("local", "26.0.2")
+    keeping.upgrade("local", "26.0.2")
+    keeping.remote.on(r"^ln -sfn .*/25", Result(1, "", "no heat.conf"), host="engine-0")
+    with suppress(PipelineError):
+        keeping.rollback("local")
+
+    written = "\n".join(script for _, script in keeping.remote.ran)
+    assert KEPT["database_password"] in written  # they did reach the hosts, over the connection
+    assert str(given[0]["service_password"]) == "***"
+    left = {path: path.read_text("utf-8", "replace") for path in keeping.workspace.state.rglob("*") if path.is_file()}
+    assert {path.name for path in left} >= {"plan.json", "summary.json", "events.jsonl", "journal.jsonl"}
+    said_anywhere = [
+        said(keeping.progress),
+        *capfd.readouterr(),
+        caplog.text,
+        repr(keeping),
+        repr(given),
+        *left.values(),
+    ]
+    assert not [text for text in said_anywhere for secret in KEPT.values() if secret in text]
+
+
+def test_a_lock_whose_url_is_a_secret_is_the_one_that_is_held(
+    keeping: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (keeping.workspace.environments / "local.yaml").open("a") as stream:
+        stream.write("  lock_url: env:LOCK_URL\n")
+    monkeypatch.setenv("LOCK_URL", f"file://{tmp_path}/team")
+    keeping.hold("local", "disk swap")
+    assert list((tmp_path / "team").iterdir())
+    assert not keeping.workspace.locks.exists()

@@ -18,6 +18,7 @@ from pipeline.edges.broker import Queue
 from pipeline.environment import Role
 from pipeline.hostfiles import role_files
 from pipeline.inventory import Host
+from pipeline.promotion import Verification
 from pipeline.release import Release
 
 APIS = (Host("api-0", Role.API, "198.18.1.5", ()), Host("api-1", Role.API, "198.18.1.6", ()))
@@ -189,7 +190,7 @@ DISKS = "Avail IUse% Mounted on\n 9000   10% /\n 9000    - /opt\n 9000   10% /va
 
 
 def test_a_disk_with_room_passes_also_one_that_makes_inodes_as_it_needs_them() -> None:
-    check_common.check_disk_has_room(Answers(DISKS))
+    check_common.check_disk_has_room(Answers(DISKS), site(ScriptedRemote()))
 
 
 @pytest.mark.parametrize(
@@ -198,7 +199,24 @@ def test_a_disk_with_room_passes_also_one_that_makes_inodes_as_it_needs_them() -
 )
 def test_a_disk_that_is_full_is_named(was: str, now: str, found: str) -> None:
     with pytest.raises(Unexpected, match=f"found {found}"):
-        check_common.check_disk_has_room(Answers(DISKS.replace(was, now)))
+        check_common.check_disk_has_room(Answers(DISKS.replace(was, now)), site(ScriptedRemote()))
+
+
+def test_an_environment_says_how_much_room_clocks_and_certificates_must_leave() -> None:
+    here = _strict(_over_tls(), free_mib=9001, certificate="20d", clock_skew="0.5s")
+    soon = here.clock.now().timestamp() + 15 * 86400
+    survey: Any = SimpleNamespace(clock_offsets=lambda: {"engine-0": 0.6, "engine-1": 0.6})
+    with pytest.raises(Unexpected, match="expected 9001 MiB free"):
+        check_common.check_disk_has_room(Answers(DISKS), here)
+    with pytest.raises(Unexpected, match="expected 20 days left"):
+        check_heat.check_certificate_of_keystone_lasts(Answers(f"{soon:.0f}\n"), here)
+    with pytest.raises(Unexpected, match=r"a clock within 0\.5 s of the controller .*found \+0\.6 s"):
+        check_common.check_clock_is_right(ENGINES[0], here, survey)
+    check_common.check_clock_is_right(ENGINES[0], site(ScriptedRemote()), survey)
+
+
+def _strict(here: Any, **verification: Any) -> Any:
+    return replace(here, environment=here.environment.model_copy(update={"verification": Verification(**verification)}))
 
 
 def test_a_process_near_its_limit_of_open_files_is_named() -> None:

@@ -87,7 +87,7 @@ def test_another_authoritys_certificate_is_not_kept(tmp_path: Path) -> None:
 def test_files_of_two_keys_are_made_anew_and_what_is_no_certificate_is_told(tmp_path: Path) -> None:
     authority = Authority(tmp_path, "local", NOW)
     one, other = authority.issue("one", HOSTS), authority.issue("other", HOSTS)
-    (tmp_path / "one.key").write_text(other.key.get_secret_value())
+    (tmp_path / "one.key").write_text(other.key.reveal())
     assert authority.issue("one", HOSTS) not in (one, other)
     (tmp_path / "one.pem").write_text("spoilt")
     with pytest.raises(ConfigurationInvalid, match=r"one\.pem: cannot be used"):
@@ -97,7 +97,7 @@ def test_files_of_two_keys_are_made_anew_and_what_is_no_certificate_is_told(tmp_
 def test_files_are_taken_where_they_are_right(tmp_path: Path) -> None:
     issued = Authority(tmp_path / "own", "local", NOW).issue("api", HOSTS)
     (tmp_path / "chain.pem").write_text(issued.chain)
-    (tmp_path / "key.pem").write_text(issued.key.get_secret_value())
+    (tmp_path / "key.pem").write_text(issued.key.reveal())
     for host in HOSTS:
         assert read_certificate(tmp_path / "chain.pem", tmp_path / "key.pem", host, NOW) == issued
     assert issued.ends - NOW > timedelta(days=89)
@@ -119,7 +119,7 @@ def test_files_that_a_customer_would_not_trust_are_refused(
     authority = Authority(tmp_path / "own", "local", NOW)
     issued, other = authority.issue("api", HOSTS), authority.issue("other", HOSTS)
     (tmp_path / "chain.pem").write_text("spoilt" if spoil == "chain" else issued.chain)
-    (tmp_path / "key.pem").write_text((other if spoil == "key" else issued).key.get_secret_value())
+    (tmp_path / "key.pem").write_text((other if spoil == "key" else issued).key.reveal())
     key = tmp_path / ("none.pem" if spoil == "missing" else "key.pem")
     with pytest.raises(ConfigurationInvalid, match=told) as caught:
         read_certificate(tmp_path / "chain.pem", key, host, NOW + timedelta(days=days))

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 from builders import ScriptedRemote, host
-from pydantic import SecretStr
 
 from pipeline.edges.broker import Broker, Queue
 from pipeline.edges.ssh import Result
 from pipeline.environment import Role
 from pipeline.errors import HostUnreachable, Unanswered
 from pipeline.inventory import Host
+from pipeline.secrets import Secret
 
-ODD = SecretStr("it's $(touch x)")
+ODD = Secret("it's $(touch x)")
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_a_new_user_gets_its_password_on_standard_input(broker: Broker, remote: 
     assert asked == [
         "-q list_users --formatter json",
         "-q add_user heat",
-        ODD.get_secret_value(),
+        ODD.reveal(),
         "-q delete_user guest",
     ]
     assert not (tmp_path / "x").exists()
@@ -58,7 +58,7 @@ def test_a_new_user_gets_its_password_on_standard_input(broker: Broker, remote: 
 
 def test_a_known_user_gets_the_password_again(broker: Broker, remote: ScriptedRemote, tmp_path: Path) -> None:
     asked = _sh(_user_script(broker, remote), tmp_path, '[{"user":"heat","tags":[]}]')
-    assert asked[1:] == ["-q change_password heat", ODD.get_secret_value()]
+    assert asked[1:] == ["-q change_password heat", ODD.reveal()]
 
 
 def test_vhosts_come_sorted_and_without_the_default_one(broker: Broker, remote: ScriptedRemote) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 from builders import ScriptedRemote, host
-from pydantic import SecretStr
 
 from pipeline.edges.database import BACKUPS, BackupFailed, Database, EngineRow, Held, InFlight
 from pipeline.edges.ssh import Result
 from pipeline.environment import Role
 from pipeline.errors import CommandFailed, HostUnreachable, Unanswered
+from pipeline.secrets import Secret
 
 ONE, TWO = "5f0c1f6e-93d1-4a58-9f0e-1d0b6b7f3c01", "5f0c1f6e-93d1-4a58-9f0e-1d0b6b7f3c02"
 
@@ -27,7 +27,7 @@ def database(remote: ScriptedRemote) -> Database:
 
 def test_sql_travels_on_standard_input(database: Database, remote: ScriptedRemote) -> None:
     remote.on("mariadb")
-    database.create(SecretStr("s3cret"))
+    database.create(Secret("s3cret"))
     ((name, script),) = remote.ran
     first, *sql, last = script.splitlines()
     assert name == "database-0"
@@ -110,7 +110,7 @@ def test_the_age_of_what_waits_for_a_purge_is_in_days(database: Database, remote
 
 NO_SOCKET = "ERROR 2002 (HY000): Can't connect to local server through socket '/run/mysqld/mysqld.sock' (2)"
 ASKS: dict[str, Callable[[Database], object]] = {
-    "create": lambda database: database.create(SecretStr("s3cret")),
+    "create": lambda database: database.create(Secret("s3cret")),
     "alembic_head": Database.alembic_head,
     "engines": Database.engines,
     "in_flight": lambda database: database.in_flight([ONE]),

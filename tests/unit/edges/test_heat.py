@@ -17,6 +17,7 @@ from keystoneauth1.token_endpoint import Token
 
 from pipeline.edges.heat import Heat, HeatRefused, connect, session_of
 from pipeline.errors import ConfigurationInvalid
+from pipeline.secrets import Secret
 from pipeline.stacks import Service
 
 
@@ -494,6 +495,16 @@ def test_a_cloud_is_reached_by_its_name_in_its_region(cloud: Cloud, clouds_yaml:
     heat = connect("seed", clouds_yaml)
     assert heat.region == "local"
     assert heat.find("local-api") is not None
+
+
+def test_a_password_that_is_in_no_file_is_given_beside_it(cloud: Cloud, clouds_yaml: Path) -> None:
+    clouds = json.loads(clouds_yaml.read_text("utf-8"))
+    del clouds["clouds"]["seed"]["auth"]["password"]
+    clouds_yaml.write_text(json.dumps(clouds), encoding="utf-8")
+    assert connect("seed", clouds_yaml, password=Secret("kept-elsewhere")).endpoint() == f"{cloud.url}/v1/p"
+    (login,) = (body for method, _, body in cloud.asked if method == "POST")
+    assert login["auth"]["identity"]["password"]["user"]["password"] == "kept-elsewhere"
+    assert login["auth"]["identity"]["password"]["user"]["name"] == "ada"
 
 
 def test_the_catalog_gives_the_public_endpoint(cloud: Cloud, clouds_yaml: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.edges.yamlfile import set_value
+from pipeline.edges.yamledit import set_value
 
 ENVIRONMENTS = Path(__file__).parents[3] / "environments"
 FILES = sorted(path.name for path in ENVIRONMENTS.glob("*.yaml") if path.stem != "defaults")
