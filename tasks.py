@@ -246,6 +246,12 @@ def list_releases(_: Context) -> None:
     show.releases(it.wheelhouse.list(), it.progress.console)
 
 
+@command(help={"heat": "version of Heat, as 26.0.2"})
+def write_schemas(_: Context, heat: str) -> None:
+    """Write down what the resources of a release of Heat accept: inv validate checks against it."""
+    print(pipeline().write_schemas(heat))
+
+
 # the stories
 
 
@@ -256,6 +262,37 @@ def render(_: Context, environment: str, out: str) -> None:
 
     for path in rendering.write(pipeline().render(environment), Path(out)):
         print(path)
+
+
+@command(
+    "environment",
+    help={
+        "environment": "an environment, or --all",
+        "releases": "only these releases of Heat, as 26,27",
+        "json": "file for JSON",
+    },
+)
+def validate(_: Context, environment: str, releases: str = "", json: str = "") -> None:
+    """Check an environment's templates, or those of --all, against the resources of real Heats, without a cloud."""
+    from pipeline import environment as environments
+    from pipeline import show
+    from pipeline.errors import ConfigurationInvalid
+
+    it = pipeline()
+    # To invoke, --all is the value of `environment`: what is positional cannot be left out there.
+    every = environment == "--all"
+    names = environments.list_environments(it.workspace.environments) if every else (environment,)
+    problems = it.validate(names, _names(releases))
+    if json:
+        show.save_problems(problems, names, Path(json))
+    show.problems(problems, it.progress.console)
+    wrong = sorted({problem.environment for problem in problems if problem.is_error})
+    if wrong:
+        raise ConfigurationInvalid(
+            f"{sum(problem.is_error for problem in problems)} problems in {', '.join(wrong)}",
+            hint=f"inv render {wrong[0]} --out DIR, to look at what was checked",
+        )
+    print(f"{', '.join(names)}: valid")
 
 
 LOCK_WAIT = "how long to wait for another run to end, as 5m"
@@ -667,7 +704,9 @@ def take_down(it: Pipeline) -> None:
 
 
 def _collection() -> Collection:
-    root = Collection(render, deploy, upgrade, rollback, pause, abort, verify, smoke, promote, history, demo, test)
+    root = Collection(
+        render, validate, deploy, upgrade, rollback, pause, abort, verify, smoke, promote, history, demo, test
+    )
     root.add_task(region_status, name="status")
     canary, lock = Collection("canary"), Collection("lock")
     canary.add_task(promote_canary, name="promote")
@@ -691,6 +730,7 @@ def _collection() -> Collection:
     release = Collection("release")
     release.add_task(build)
     release.add_task(list_releases, name="list")
+    release.add_task(write_schemas, name="schemas")
     root.add_collection(env)
     root.add_collection(release)
     return root

@@ -19,6 +19,7 @@ import yaml
 
 from pipeline.environment import Environment, Provider, Role
 from pipeline.errors import ConfigurationInvalid
+from pipeline.hot import parse
 
 __all__ = ["GIVEN", "RenderedStack", "launch_order", "render", "render_text", "write"]
 
@@ -149,7 +150,7 @@ def _provider(templates: Path, provider: Provider) -> tuple[dict[str, str], dict
 
 def _yaml(text: str, name: str) -> dict[str, Any]:
     try:
-        document = yaml.safe_load(text)
+        document = parse(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         raise ConfigurationInvalid(

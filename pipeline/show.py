@@ -22,12 +22,14 @@ from pipeline.localcloud import CloudStatus
 from pipeline.smoke import SmokeReport
 from pipeline.status import HostStatus
 from pipeline.traffic import TrafficReport
+from pipeline.validation import Problem
 
 __all__ = [
     "cloud",
     "history",
     "hosts",
     "lock",
+    "problems",
     "proof",
     "releases",
     "rollouts",
@@ -36,6 +38,7 @@ __all__ = [
     "save_figures",
     "save_host_results",
     "save_hosts",
+    "save_problems",
     "table",
     "timing",
     "traffic",
@@ -150,6 +153,20 @@ def save_hosts(found: Sequence[HostStatus], path: Path) -> None:
 def save_host_results(results: Sequence[HostResult], path: Path) -> None:
     """Write what each host made of a command as JSON. Raises PipelineError where the file cannot be written."""
     write(path, json.dumps([asdict(one) for one in results], indent=2) + "\n")
+
+
+def problems(found: Sequence[Problem], console: Console) -> None:
+    """Print what is wrong with environments' templates, a line each."""
+    for one in found:
+        severity, style = ("error", "red") if one.is_error else ("warning", "yellow")
+        heats = ", ".join(one.releases)
+        console.print(f"{severity:8} {one.environment}: {one.finding} (Heat {heats})", style=style, markup=False)
+
+
+def save_problems(found: Sequence[Problem], environments: Sequence[str], path: Path) -> None:
+    """Write what is wrong with environments' templates as JSON. Raises PipelineError where it cannot be written."""
+    document = {"environments": list(environments), "problems": [one.to_json() for one in found]}
+    write(path, json.dumps(document, indent=2) + "\n")
 
 
 def save_figures(figures: Mapping[str, Any], path: Path) -> None:

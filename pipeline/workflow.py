@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import socket
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pipeline import environment, evidence
@@ -19,6 +21,7 @@ from pipeline.deploy import Change as StackChange
 from pipeline.deploy import Launcher, launch_all
 from pipeline.edges.clock import Clock
 from pipeline.edges.heat import Event, Heat, HeatRefused, connect
+from pipeline.edges.heatcode import schemas_of, unpack
 from pipeline.edges.hosts import observe, visible
 from pipeline.edges.lock import Holder, Lease, Locks, ToozLocks
 from pipeline.edges.runs import Request, Run, Runs
@@ -32,6 +35,7 @@ from pipeline.fanout import HostResult, Listener, chosen, fan_out
 from pipeline.fleet import Fleet, HostState
 from pipeline.journal import Journal
 from pipeline.junit import OUTCOMES
+from pipeline.localcloud.settings import PLUGINS
 from pipeline.progress import Progress
 from pipeline.provision import bring_up, configure_release, configure_services, install_release
 from pipeline.recorder import Outcome, recorded
@@ -44,6 +48,7 @@ from pipeline.smoke import RungResult, SmokeReport, climb
 from pipeline.spans import overhead
 from pipeline.status import HostStatus, region_status
 from pipeline.traffic import Traffic, TrafficReport, dismiss
+from pipeline.validation import WRITER, Catalogue, Problem, path_of, validate
 from pipeline.verify import EVERYTHING, Selection, VerifyReport, verify
 from pipeline.workspace import Workspace
 
@@ -115,6 +120,23 @@ class Pipeline:
     def render(self, name: str) -> tuple[RenderedStack, ...]:
         """Return the stacks of an environment, those first that others need. Raises ConfigurationInvalid."""
         return render(self.environment(name), self.workspace.templates)
+
+    def validate(self, names: Sequence[str], releases: Sequence[str] = ()) -> tuple[Problem, ...]:
+        """Return what is wrong with the stacks of environments by the schemas of `releases` of Heat (of all: none).
+
+        Raises ConfigurationInvalid where an environment cannot be read or rendered, or a release has no schemas here.
+        """
+        catalogue = Catalogue.load(releases)
+        return tuple(problem for name in names for problem in validate(name, self.render(name), catalogue))
+
+    def write_schemas(self, heat: str) -> Path:
+        """Write what the resources of Heat `heat` ("26.0.2") accept, for `validate`; return the file."""
+        built = self.build(heat)
+        with self.progress.stage(f"schemas of {heat}"), TemporaryDirectory(prefix="heat-") as scratch:
+            text = schemas_of(unpack(built, Path(scratch)), WRITER, PLUGINS)
+        path = path_of(str(built.release.heat))
+        path.write_text(text, encoding="utf-8")
+        return path
 
     def build(self, reference: str) -> Built:
         """Return the release that `reference` names, built where a plain version was not built yet."""
