@@ -17,10 +17,11 @@ class _HotLoader(_Loader):  # type: ignore[misc]
 
 
 def _unique_mapping(loader: Any, node: yaml.MappingNode) -> dict[Any, Any]:
+    own = [key for key, _ in node.value]  # as written: building the mapping expands merges in place
     mapping: dict[Any, Any] = loader.construct_mapping(node, deep=True)
-    if len(mapping) < len(node.value):
-        seen = set()
-        for key, _ in node.value:
+    if len(mapping) < len(own):
+        seen: set[object] = set()
+        for key in own:
             if key.value in seen:
                 raise yaml.MarkedYAMLError(problem=f"key {key.value!r} is given twice", problem_mark=key.start_mark)
             seen.add(key.value)

@@ -89,6 +89,11 @@ WRONG: Mapping[str, Wrong] = {
         "is out of range",
         "text: properties.length: expected a number of at least 1 and at most 512, found 100000",
     ),
+    "an-empty-text-where-one-is-asked-for": Wrong(
+        "resources: {key: {type: OS::Nova::KeyPair, properties: {name: ''}}}",
+        "length (0) is out of range",
+        'key: properties.name: expected a length of at least 1 and at most 255, found ""',
+    ),
     "a-value-that-is-not-allowed": Wrong(
         "resources: {group: {type: OS::Neutron::SecurityGroup, properties: {rules: [{direction: up}]}}}",
         "is not an allowed value",
@@ -251,6 +256,11 @@ RIGHT: Mapping[str, str] = {
         "conditions: {wanted: {not: {equals: [{get_param: network}, '']}}}\n"
         "resources: {port: {type: OS::Neutron::Port, condition: wanted,"
         " properties: {network: {get_param: network}}}}"
+    ),
+    "a-part-of-a-parameter-behind-a-condition": (
+        "parameters: {facts: {type: json, default: {name: any}}}\n"
+        "conditions: {named: {not: {equals: [{get_param: [facts, name]}, any]}}}\n"
+        "resources: {net: {type: OS::Neutron::Net, condition: named, properties: {name: {get_param: [facts, name]}}}}"
     ),
     "text-for-a-list-and-a-list-for-json-of-our-own-type": (
         "resources: {inner: {type: Region::Inner, properties: {name: x, ports: 'a,b', facts: [{a: 1}]}}}"

@@ -147,7 +147,7 @@ class Scope:
     def _parameter(self, argument: Any) -> Any:
         name, *path = argument if isinstance(argument, list) and argument else [argument]
         if name not in self.values:
-            known = self.parameters.get(name) if isinstance(name, str) else None
+            known = self.parameters.get(name) if isinstance(name, str) and not path else None
             return Unknown("string" if name in PSEUDO else _KINDS.get(known.type, "any") if known else "any")
         value = self.values[name]
         for step in path:

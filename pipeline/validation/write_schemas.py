@@ -126,7 +126,7 @@ def _sample(schema: Any) -> Any:
     for given in schema.constraints:
         if isinstance(given, constraints.AllowedValues):
             return given.allowed[0]
-        if isinstance(given, constraints.Range):
+        if isinstance(given, constraints.Range) and not isinstance(given, constraints.Length):
             return given.min if given.min is not None else given.max
     if schema.type == schema.LIST and schema.schema is not None:
         return [_sample(schema.schema[0])]
@@ -157,10 +157,10 @@ def _constraint(given: Any) -> Iterator[list[Any]]:
         yield ["allowed", list(given.allowed)]
     elif isinstance(given, constraints.AllowedPattern):
         yield ["pattern", given.pattern]
+    elif isinstance(given, constraints.Length):  # to Heat, a kind of Range
+        yield ["length", given.min, given.max]
     elif isinstance(given, constraints.Range):
         yield ["range", given.min, given.max]
-    elif isinstance(given, constraints.Length):
-        yield ["length", given.min, given.max]
     elif isinstance(given, constraints.Modulo):
         yield ["modulo", given.step, given.offset]
     elif isinstance(given, constraints.CustomConstraint):

@@ -15,6 +15,7 @@ from pipeline.environment import Provider, list_environments, load
 from pipeline.errors import ConfigurationInvalid
 from pipeline.render import RenderedStack, render
 from pipeline.validation import Catalogue, Problem, path_of, validate
+from tests.regions import EVERY_WAY, openstack_region
 from tests.wrong_templates import HEADER, INNER, RIGHT, WRONG
 
 ALL = ("25.0.2", "26.0.2", "27.0.1")
@@ -168,6 +169,11 @@ def test_every_environment_is_valid_for_every_heat(name: str, catalogue: Catalog
 def test_every_provider_is_valid_for_every_heat(provider: Provider, catalogue: Catalogue) -> None:
     stacks = render(LOCAL.model_copy(update={"provider": provider}), TEMPLATES)
     assert _told(validate("local", stacks, catalogue)) == []
+
+
+@pytest.mark.parametrize("network", EVERY_WAY, ids=lambda network: "-".join([network["endpoints"], *network][:3]))
+def test_a_region_with_all_that_a_real_cloud_offers_is_valid(network: dict[str, object], catalogue: Catalogue) -> None:
+    assert _told(validate("local", render(openstack_region(**network), TEMPLATES), catalogue)) == []
 
 
 def test_machines_read_a_problem_as_plain_values(catalogue: Catalogue) -> None:
