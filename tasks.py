@@ -482,6 +482,30 @@ def bench_verify(
     _require_no_failure(failures(figures))
 
 
+@command(
+    help={
+        "environments": "how many",
+        "rounds": "counted rounds, after one to warm up",
+        "tools": "only some: pipeline,sceptre",
+        "json": "file for the figures",
+        "svg": "file for a plot",
+        "table": "file for the tables, in Markdown",
+    }
+)
+def bench_render(
+    _: Context, environments: int = 200, rounds: int = 5, tools: str = "", json: str = "", svg: str = "",
+    table: str = "",
+) -> None:  # fmt: skip
+    """Render and validate environments, beside sceptre generate and Ansible's template module."""
+    from benchmarks.figures import render_verdicts
+    from benchmarks.render import measure
+
+    it = pipeline()
+    figures = measure(environments, rounds, _names(tools), it.progress.say)
+    _publish(it, figures, render_verdicts(figures["cases"]), json=json, svg=svg, table=table)
+    _require_no_failure(figures["cases"][0]["tools"].get("pipeline", {}).get("failed", ""))
+
+
 def _numbers(option: str, text: str) -> tuple[int, ...]:
     from pipeline.errors import ConfigurationInvalid
 
@@ -717,6 +741,7 @@ def _collection() -> Collection:
     bench.add_task(bench_soak, name="soak")
     bench.add_task(bench_ssh, name="ssh")
     bench.add_task(bench_verify, name="verify")
+    bench.add_task(bench_render, name="render")
     root.add_collection(bench)
     root.add_collection(canary)
     root.add_collection(lock)

@@ -26,6 +26,7 @@ __all__ = ["GIVEN", "RenderedStack", "launch_order", "render", "render_text", "w
 GIVEN = "given"
 """What stands for a stack among inputs, but is what the pipeline knows: ssh_public_key, identity_url."""
 
+_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # the same bytes, ten times as fast
 _PROVIDED = ("network", "address", "host")
 
 
@@ -115,7 +116,7 @@ def write(stacks: tuple[RenderedStack, ...], directory: Path) -> tuple[Path, ...
     written = {}
     for stack in stacks:
         written[directory / f"{stack.name}.yaml"] = stack.template
-        written[directory / f"{stack.name}.env.yaml"] = yaml.safe_dump(stack.heat_environment(), sort_keys=True)
+        written[directory / f"{stack.name}.env.yaml"] = yaml.dump(stack.heat_environment(), Dumper=_DUMPER)
         written.update({directory / name: text for name, text in stack.files.items()})
     try:
         for path, text in written.items():

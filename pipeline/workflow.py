@@ -6,7 +6,7 @@ import os
 import socket
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -55,6 +55,7 @@ from pipeline.workspace import Workspace
 __all__ = ["Changing", "Pipeline"]
 
 _WATCHED = 5.0  # seconds between two looks of a watch
+_ENOUGH = 16  # environments that are worth a process of their own to validate them
 _CANARY = "canary"  # how the names of the stacks of a rollout's own customers start
 
 
@@ -126,8 +127,13 @@ class Pipeline:
 
         Raises ConfigurationInvalid where an environment cannot be read or rendered, or a release has no schemas here.
         """
-        catalogue = Catalogue.load(releases)
-        return tuple(problem for name in names for problem in validate(name, self.render(name), catalogue))
+        shares = [names[first::processes] for processes in [_processes(len(names))] for first in range(processes)]
+        judge = partial(_problems_of, self.workspace, releases=tuple(releases))
+        if len(shares) == 1:
+            return judge(names)
+        with ProcessPoolExecutor(len(shares)) as pool:
+            found = [problem for problems in pool.map(judge, shares) for problem in problems]
+        return tuple(sorted(found, key=lambda problem: names.index(problem.environment)))
 
     def write_schemas(self, heat: str) -> Path:
         """Write what the resources of Heat `heat` ("26.0.2") accept, for `validate`; return the file."""
@@ -515,3 +521,19 @@ def _exit_code(error: BaseException | None) -> int:
 def _customer(site: Site, workspace: Workspace) -> Heat:
     """A session of its own for each customer, as customers have."""
     return connect(site.environment.name, workspace.customer_clouds(site.environment.name))
+
+
+def _processes(environments: int) -> int:
+    return max(1, min(os.cpu_count() or 1, environments // _ENOUGH))
+
+
+def _problems_of(workspace: Workspace, names: Sequence[str], *, releases: Sequence[str]) -> tuple[Problem, ...]:
+    """Return what is wrong with some environments; a process may be given its share of them."""
+    catalogue = Catalogue.load(releases)
+    return tuple(
+        problem
+        for name in names
+        for problem in validate(
+            name, render(environment.load(name, workspace.environments), workspace.templates), catalogue
+        )
+    )

@@ -5,8 +5,9 @@ What real Heat says of the same templates is asked in tests/integration/test_sch
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +54,12 @@ def validate(environment: str, stacks: Sequence[RenderedStack], catalogue: Catal
 
 
 def _findings(stacks: Sequence[RenderedStack], catalogue: Catalogue) -> Iterator[Found]:
-    checkers: dict[tuple[int, int], Checker] = {}
+    checkers: list[Checker] = []
     outputs: dict[str, Mapping[str, Any]] = {}
     for stack in stacks:
-        checker = checkers.setdefault(
-            (id(stack.files), id(stack.registry)), Checker(catalogue, _files(stack), _registry(stack))
-        )
+        checker = _checker(catalogue, _named(stack.files.items()), _named((v, k) for k, v in stack.registry.items()))
+        if checker not in checkers:
+            checkers.append(checker)
         try:
             template = Template(f"templates/{stack.name}.yaml.j2", stack.template, catalogue)
         except Unreadable as unreadable:
@@ -68,7 +69,7 @@ def _findings(stacks: Sequence[RenderedStack], catalogue: Catalogue) -> Iterator
         yield from ((found, catalogue.releases) for found in _launched(stack, template, outputs))
         unknown = {name: Unknown("any") for name in stack.inputs}
         yield from checker.check(template, {**stack.parameters, **unknown})
-    for checker in checkers.values():
+    for checker in checkers:
         yield from ((found, catalogue.releases) for found in checker.unreadable)
 
 
@@ -91,9 +92,12 @@ def _launched(stack: RenderedStack, template: Template, outputs: Mapping[str, Ma
             yield Finding(listing, stack.name, name, f"an output of stack {source} ({known})", path[0])
 
 
-def _files(stack: RenderedStack) -> dict[str, str]:
-    return {f"templates/{name}": text for name, text in stack.files.items()}
+def _named(files: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    """Return files, each called as people find it, with what there is to say of each."""
+    return tuple(sorted((f"templates/{name}", told) for name, told in files))
 
 
-def _registry(stack: RenderedStack) -> dict[str, str]:
-    return {kind: f"templates/{name}" for kind, name in stack.registry.items()}
+@lru_cache(maxsize=8)
+def _checker(catalogue: Catalogue, files: tuple[tuple[str, str], ...], kinds: tuple[tuple[str, str], ...]) -> Checker:
+    """Return what checks stacks of which these are nested; environments of one provider share it."""
+    return Checker(catalogue, dict(files), {kind: file for file, kind in kinds})

@@ -15,7 +15,7 @@ from pipeline.validation.values import Mismatch, advised, check_all, nearest
 __all__ = ["Checker"]
 
 
-@dataclass
+@dataclass(eq=False)
 class Checker:
     """Checks templates against `catalogue`. `files` are the texts of nested templates, `registry` says which type is
     made of which; both by the names of files that findings use."""
@@ -45,16 +45,25 @@ class Checker:
             circle = " → ".join((*above, template.file))
             yield Finding(template.file, "", "", "templates that do not contain themselves", circle), self._all
             return
-        if template.file not in self._sound:
-            unsound = [(found, self._all) for found in template.unsound]
-            self._sound[template.file] = (*unsound, *dangling(template, self._nested, self.catalogue))
-        yield from self._sound[template.file]
+        yield from (
+            self._sound[template.file]
+            if template.file in self._sound
+            else self._soundness(template, nested=bool(above))
+        )
         scope = template.scope(given)
         for name, resource in template.resources.items():
             condition = resource.get("condition")
             made = scope.holds(condition) if condition is not None else True
             within = scope if made is not False else scope.blind
             yield from self._resource(template, name, resource, within, (*above, template.file))
+
+    def _soundness(self, template: Template, *, nested: bool) -> tuple[Found, ...]:
+        """Return what is wrong with a template whatever its parameters are; of a nested one it is kept."""
+        unsound = ((found, self._all) for found in template.unsound)
+        found = (*unsound, *dangling(template, self._nested, self.catalogue))
+        if nested:
+            self._sound[template.file] = found
+        return found
 
     @property
     def _all(self) -> frozenset[str]:

@@ -20,11 +20,20 @@ from typing import Any
 
 from pipeline.errors import ConfigurationInvalid
 
-__all__ = ["SCHEMAS", "Catalogue", "Property", "ResourceType", "path_of", "read_property"]
+__all__ = ["SCHEMAS", "Catalogue", "Properties", "Property", "ResourceType", "path_of", "read_property"]
 
 SCHEMAS = Path(__file__).parent / "schemas"
 
 Advice = tuple[str, str, str]
+
+
+class Properties(dict[str, "Property"]):
+    """Properties by name."""
+
+    @cached_property
+    def required(self) -> tuple[str, ...]:
+        """The names of those that must be given."""
+        return tuple(name for name, one in self.items() if one.required)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +45,7 @@ class Property:
     constraints: tuple[tuple[Any, ...], ...] = ()
     advice: Advice | None = None
     items: Property | None = None
-    keys: Mapping[str, Property] | None = None
+    keys: Properties | None = None
     loose: bool = False
 
 
@@ -45,7 +54,7 @@ class ResourceType:
     """A type of resource. `open` ones have attributes that no schema tells of."""
 
     name: str
-    properties: Mapping[str, Property]
+    properties: Properties
     attributes: Mapping[str, Advice | None]
     advice: Advice | None = None
     open: bool = False
@@ -129,7 +138,7 @@ def _read(path: Path) -> Mapping[str, Any]:
 def _type(name: str, facts: Mapping[str, Any]) -> ResourceType:
     return ResourceType(
         name,
-        {key: read_property(one) for key, one in facts.get("properties", {}).items()},
+        Properties((key, read_property(one)) for key, one in facts.get("properties", {}).items()),
         {key: _advice(one) for key, one in facts.get("attributes", {}).items()},
         _advice(facts.get("status")),
         facts.get("open", False),
@@ -146,7 +155,7 @@ def read_property(facts: Mapping[str, Any]) -> Property:
         tuple(tuple(one) for one in facts.get("constraints", ())),
         _advice(facts.get("status")),
         read_property(facts["items"]) if "items" in facts else None,
-        {key: read_property(one) for key, one in keys.items()} if keys is not None else None,
+        Properties((key, read_property(one)) for key, one in keys.items()) if keys is not None else None,
     )
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from pipeline.hot import parse
 from pipeline.validation.expressions import Parameter, Scope
-from pipeline.validation.schemas import Catalogue, Property
+from pipeline.validation.schemas import Catalogue, Properties, Property
 from pipeline.validation.values import Mismatch, check, nearest, refused
 
 __all__ = ["Finding", "Template"]
@@ -85,17 +85,9 @@ class Template:
         return {name: _parameter(one) for name, one in self.section("parameters").items()}
 
     @cached_property
-    def properties(self) -> Mapping[str, Property]:
+    def properties(self) -> Properties:
         """The parameters as the properties that this template has as a type of resource."""
-        return {
-            name: Property(
-                _AS_PROPERTY.get(one.type, "Any"),
-                not one.has_default,
-                one.constraints,
-                loose=one.type in ("json", "comma_delimited_list"),
-            )
-            for name, one in self.parameters.items()
-        }
+        return Properties((name, _as_property(one)) for name, one in self.parameters.items())
 
     @cached_property
     def functions(self) -> frozenset[str]:
@@ -177,6 +169,11 @@ class Unreadable(Exception):
     def __init__(self, finding: Finding) -> None:
         super().__init__(str(finding))
         self.finding = finding
+
+
+def _as_property(one: Parameter) -> Property:
+    loose = one.type in ("json", "comma_delimited_list")
+    return Property(_AS_PROPERTY.get(one.type, "Any"), not one.has_default, one.constraints, loose=loose)
 
 
 def _parameter(one: Mapping[str, Any]) -> Parameter:

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from pipeline.validation.expressions import ABSENT, Either, Scope, Unknown
-from pipeline.validation.schemas import Advice, Property
+from pipeline.validation.schemas import Advice, Properties, Property
 
 __all__ = ["Mismatch", "advised", "check", "check_all", "nearest", "refused"]
 
@@ -47,17 +47,15 @@ class Mismatch:
     advice: bool = False
 
 
-def check_all(
-    given: Mapping[Any, Any], known: Mapping[str, Property], prefix: str, owner: str, scope: Scope
-) -> Iterator[Mismatch]:
+def check_all(given: Mapping[Any, Any], known: Properties, prefix: str, owner: str, scope: Scope) -> Iterator[Mismatch]:
     """Yield what is wrong with values by name: unknown names, missing ones, and each value."""
-    for name in given:
-        if name not in known:
+    for name, value in given.items():
+        if name in known:
+            yield from check(value, known[name], f"{prefix}{name}", scope)
+        else:
             yield Mismatch(f"{prefix}{name}", f"a property of {owner}{nearest(name, known)}", "an unknown one")
-    for name, one in known.items():
-        if name in given:
-            yield from check(given[name], one, f"{prefix}{name}", scope)
-        elif one.required:
+    for name in known.required:
+        if name not in given:
             yield Mismatch(f"{prefix}{name}", f"a value: {owner} requires it", "none")
 
 

@@ -63,8 +63,8 @@ def test_a_mistake_in_a_nested_template_names_its_file_and_the_way_to_it(catalog
     inner = INNER.replace("{name: {get_param: name}}", "{name: {get_param: name}, mtu: 9}")
     told = _told(validate("x", [replace(stack, files={"inner.yaml": inner})], catalogue))
     assert told[0] == 'templates/one.yaml.j2: outer: properties.name: expected text, found ["x"]'
-    assert told[1].startswith("templates/inner.yaml: outer > net: properties.mtu: expected a property of ")
-    assert told[2] == 'templates/inner.yaml: outer > net: properties.name: expected text, found ["x"]'
+    assert told[1] == 'templates/inner.yaml: outer > net: properties.name: expected text, found ["x"]'
+    assert told[2].startswith("templates/inner.yaml: outer > net: properties.mtu: expected a property of ")
 
 
 def test_templates_that_contain_themselves_are_told(catalogue: Catalogue) -> None:
