@@ -262,6 +262,12 @@ def list_releases(_: Context) -> None:
     show.releases(it.wheelhouse.list(), it.progress.console)
 
 
+@command(help={"heat": "version of Heat, as 26.0.2"})
+def write_schemas(_: Context, heat: str) -> None:
+    """Write down what the resources of a release of Heat accept: inv validate checks against it."""
+    print(pipeline().write_schemas(heat))
+
+
 # the stories
 
 
@@ -281,6 +287,37 @@ def render(_: Context, environment: str, out: str) -> None:
     for name, directory in directories.items():
         for path in rendering.write(it.render(name), directory):
             print(path)
+
+
+@command(
+    "environment",
+    help={
+        "environment": "an environment, or --all",
+        "releases": "only these releases of Heat, as 26,27",
+        "json": "file for JSON",
+    },
+)
+def validate(_: Context, environment: str, releases: str = "", json: str = "") -> None:
+    """Check an environment's templates, or those of --all, against the resources of real Heats, without a cloud."""
+    from pipeline import environment as environments
+    from pipeline import show
+    from pipeline.errors import ConfigurationInvalid
+
+    it = pipeline()
+    # To invoke, --all is the value of `environment`: what is positional cannot be left out there.
+    every = environment == "--all"
+    names = environments.list_environments(it.workspace.environments) if every else (environment,)
+    problems = it.validate(names, _names(releases))
+    if json:
+        show.save_problems(problems, names, Path(json))
+    show.problems(problems, it.progress.console)
+    wrong = sorted({problem.environment for problem in problems if problem.is_error})
+    if wrong:
+        raise ConfigurationInvalid(
+            f"{sum(problem.is_error for problem in problems)} problems in {', '.join(wrong)}",
+            hint=f"inv render {wrong[0]} --out DIR, to look at what was checked",
+        )
+    print(f"{', '.join(names)}: valid")
 
 
 LOCK_WAIT = "how long to wait for another run to end, as 5m"
@@ -513,6 +550,30 @@ def bench_verify(
     _require_no_failure(failures(figures))
 
 
+@command(
+    help={
+        "environments": "how many",
+        "rounds": "counted rounds, after one to warm up",
+        "tools": "only some: pipeline,sceptre",
+        "json": "file for the figures",
+        "svg": "file for a plot",
+        "table": "file for the tables, in Markdown",
+    }
+)
+def bench_render(
+    _: Context, environments: int = 200, rounds: int = 5, tools: str = "", json: str = "", svg: str = "",
+    table: str = "",
+) -> None:  # fmt: skip
+    """Render and validate environments, beside sceptre generate and Ansible's template module."""
+    from benchmarks.figures import render_verdicts
+    from benchmarks.render import measure
+
+    it = pipeline()
+    figures = measure(environments, rounds, _names(tools), it.progress.say)
+    _publish(it, figures, render_verdicts(figures["cases"]), json=json, svg=svg, table=table)
+    _require_no_failure(figures["cases"][0]["tools"].get("pipeline", {}).get("failed", ""))
+
+
 def _numbers(option: str, text: str) -> tuple[int, ...]:
     from pipeline.errors import ConfigurationInvalid
 
@@ -735,7 +796,7 @@ def take_down(it: Pipeline) -> None:
 
 
 def _collection() -> Collection:
-    root = Collection(render, deploy, upgrade, rollback, scale, pause, abort)
+    root = Collection(render, validate, deploy, upgrade, rollback, scale, pause, abort)
     for body in (verify, smoke, promote, history, demo, test):
         root.add_task(body)
     root.add_task(region_status, name="status")
@@ -749,6 +810,7 @@ def _collection() -> Collection:
     bench.add_task(bench_scale, name="scale")
     bench.add_task(bench_ssh, name="ssh")
     bench.add_task(bench_verify, name="verify")
+    bench.add_task(bench_render, name="render")
     root.add_collection(bench)
     root.add_collection(canary)
     root.add_collection(lock)
@@ -763,6 +825,7 @@ def _collection() -> Collection:
     release = Collection("release")
     release.add_task(build)
     release.add_task(list_releases, name="list")
+    release.add_task(write_schemas, name="schemas")
     root.add_collection(env)
     root.add_collection(release)
     return root

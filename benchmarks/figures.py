@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-__all__ = ["Measured", "Verdict", "case_of", "fastest", "ssh_verdicts", "summary", "verify_verdicts"]
+__all__ = ["Measured", "Verdict", "case_of", "fastest", "render_verdicts", "ssh_verdicts", "summary", "verify_verdicts"]
 
 _OURS, _STARTUP, _FLOOR = "pipeline", "startup", "handshakes"
 
@@ -94,6 +94,17 @@ def verify_verdicts(cases: Sequence[Mapping[str, Any]]) -> list[Verdict]:
     return [
         one for case in cases for one in _faster(case["tools"], 5, f"{case['hosts']} hosts × {case['checks']} checks")
     ]
+
+
+def render_verdicts(cases: Sequence[Mapping[str, Any]]) -> list[Verdict]:
+    """Return the verdicts on bench.render."""
+    verdicts = []
+    for case in cases:
+        count, ours = case["environments"], case["tools"].get(_OURS, {}).get("median_s")
+        if ours and count >= 200:
+            verdicts.append(Verdict(f"{count} environments: within 10 s", f"{ours:.2f} s", ours <= 10))
+        verdicts += _faster(case["tools"], 1, f"{count} environments")
+    return verdicts
 
 
 def _faster(tools: Mapping[str, Any], times: float, what: str) -> list[Verdict]:

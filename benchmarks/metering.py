@@ -14,7 +14,7 @@ from benchmarks.sshd import Fleet
 from benchmarks.tools import Run
 from pipeline.errors import PipelineError
 
-__all__ = ["TIMEOUT", "alternate", "metered"]
+__all__ = ["TIMEOUT", "alternate", "metered", "metered_alone"]
 
 TIMEOUT = 1800  # seconds for one run of one tool
 _METER = Path(__file__).parent / "meter.py"
@@ -36,6 +36,15 @@ def metered(run: Run, fleet: Fleet, complaint: Callable[[Run, int], str], *, wat
     return Measured(
         figures["wall_s"], figures["cpu_s"], figures["peak_mb"], opened, fleet.cpu_seconds() - spent, failed
     )
+
+
+def metered_alone(run: Run, complaint: Callable[[Run], str], *, watch: bool) -> Measured:
+    """Run a tool that needs no hosts to its end, as `metered` does."""
+    specification = run.place / "meter.json"
+    specification.write_text(json.dumps(run.specification(watch=watch, timeout=TIMEOUT)), "utf-8")
+    figures = _figures(specification)
+    failed = f"status {figures['status']}: {_last_words(run)}" if figures["status"] else complaint(run)
+    return Measured(figures["wall_s"], figures["cpu_s"], figures["peak_mb"], 0, 0.0, failed)
 
 
 def alternate(

@@ -13,10 +13,13 @@ from pipeline.show import table
 __all__ = ["COLUMNS", "markdown", "rows", "show", "title"]
 
 COLUMNS = ("tool", "median", "least – most", "to pipeline", "CPU", "CPU of hosts", "peak", "connections")
+_OF_HOSTS = ("CPU of hosts", "connections")
 
 
 def title(case: Mapping[str, Any]) -> str:
     """Return what a case is called."""
+    if "environments" in case:
+        return f"{case['environments']} environments, {case['stacks']} stacks"
     if "checks" in case:
         what = f"{case['checks']} checks"
     elif size := case.get("push_mb"):
@@ -45,10 +48,16 @@ def rows(tools: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, ...]]:
         )
 
 
+def _cells(case: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return columns and rows of a case, without those of hosts where it has none."""
+    used = [i for i, name in enumerate(COLUMNS) if "environments" not in case or name not in _OF_HOSTS]
+    return tuple(COLUMNS[i] for i in used), [tuple(row[i] for i in used) for row in rows(case["tools"])]
+
+
 def show(figures: Mapping[str, Any], verdicts: Sequence[Verdict], console: Console) -> None:
     """Print a table for each case, and a line for each target."""
     for case in figures["cases"]:
-        table(title(case), COLUMNS, list(rows(case["tools"])), console)
+        table(title(case), *_cells(case), console)
     for one in verdicts:
         mark, style = ("✓", "green") if one.met else ("✗", "red")
         console.print(f"{mark} {one.target}: {one.seen}", style=style, markup=False, highlight=False)
@@ -60,7 +69,7 @@ def markdown(figures: Mapping[str, Any], verdicts: Sequence[Verdict]) -> str:
     if verdicts:
         lines += _table(("target", "seen", "met"), [(one.target, one.seen, _word(one.met)) for one in verdicts])
     for case in figures["cases"]:
-        lines += [f"**{title(case)}**", "", *_table(COLUMNS, rows(case["tools"]))]
+        lines += [f"**{title(case)}**", "", *_table(*_cells(case))]
     return "\n".join(lines)
 
 

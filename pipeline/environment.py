@@ -59,12 +59,27 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, use_attribute_docstrings=True)
 
 
+class Placement(StrEnum):
+    """How hosts of a role are kept on different hypervisors: always, where there are enough of them, or not at all."""
+
+    APART = "anti-affinity"
+    APART_IF_POSSIBLE = "soft-anti-affinity"
+    ANYWHERE = "any"
+
+
 class Hosts(_Frozen):
-    """How many hosts a role has, and of what size."""
+    """How many hosts a role has, of what size, and where. The local cloud heeds the number alone."""
 
     count: int = Field(ge=1, le=200)
     flavor: str = "local"
     image: str = "local"
+    placement: Placement = Placement.APART_IF_POSSIBLE
+    availability_zones: tuple[CloudName, ...] = ()
+    """Nova's; hosts go to one after the other."""
+    volume_gb: int = Field(default=0, ge=0, le=65536)
+    """Size of a root volume to boot from; 0 for the flavor's own disk."""
+    data_volume_gb: int = Field(default=0, ge=0, le=65536)
+    """Size of a volume for what the database or the broker keeps; 0 for none."""
 
 
 class Topology(_Frozen):
@@ -88,6 +103,21 @@ class Topology(_Frozen):
                 raise ValueError(f"{role.value}.count must be 1: clusters of this role are not supported")
         return self
 
+    @model_validator(mode="after")
+    def _data_where_it_is_kept(self) -> Topology:
+        for role in (Role.API, Role.ENGINE, Role.LOADBALANCER):
+            if self.of(role).data_volume_gb:
+                raise ValueError(f"{role.value}.data_volume_gb must be 0: hosts of this role keep no data")
+        return self
+
+
+class Endpoints(StrEnum):
+    """What customers reach a region at: its load balancer's floating address, an Octavia before it, or its own."""
+
+    FLOATING_IP = "floating_ip"
+    OCTAVIA = "octavia"
+    NONE = "none"
+
 
 class Network(_Frozen):
     """The network that the hosts share. `cidr` may be left out where the provider decides it."""
@@ -96,6 +126,8 @@ class Network(_Frozen):
     external_network: str | None = None
     operator_cidr: IPv4Network | None = None
     dns: tuple[str, ...] = ()
+    endpoints: Endpoints = Endpoints.FLOATING_IP
+    """Floating addresses, of either kind, come from `external_network`: there are none without it."""
 
 
 def _release_url(text: str) -> str:

@@ -19,6 +19,7 @@ import yaml
 
 from pipeline.environment import Environment, Provider, Role
 from pipeline.errors import ConfigurationInvalid
+from pipeline.hot import parse
 from pipeline.secrets import Secret
 
 __all__ = ["GIVEN", "RenderedStack", "launch_order", "render", "render_text", "write"]
@@ -26,6 +27,7 @@ __all__ = ["GIVEN", "RenderedStack", "launch_order", "render", "render_text", "w
 GIVEN = "given"
 """What stands for a stack among inputs, but is what the pipeline knows: ssh_public_key, identity_url."""
 
+_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # the same bytes, ten times as fast
 _PROVIDED = ("network", "address", "host")
 
 
@@ -124,7 +126,7 @@ def write(stacks: tuple[RenderedStack, ...], directory: Path) -> tuple[Path, ...
     written = {}
     for stack in stacks:
         written[directory / f"{stack.name}.yaml"] = stack.template
-        written[directory / f"{stack.name}.env.yaml"] = yaml.safe_dump(stack.heat_environment(), sort_keys=True)
+        written[directory / f"{stack.name}.env.yaml"] = yaml.dump(stack.heat_environment(), Dumper=_DUMPER)
         written.update({directory / name: text for name, text in stack.files.items()})
     try:
         for path, text in written.items():
@@ -159,7 +161,7 @@ def _provider(templates: Path, provider: Provider) -> tuple[dict[str, str], dict
 
 def _yaml(text: str, name: str) -> dict[str, Any]:
     try:
-        document = yaml.safe_load(text)
+        document = parse(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
         raise ConfigurationInvalid(

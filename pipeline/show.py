@@ -23,6 +23,7 @@ from pipeline.origins import Setting
 from pipeline.smoke import SmokeReport
 from pipeline.status import HostStatus
 from pipeline.traffic import TrafficReport
+from pipeline.validation import Problem
 
 __all__ = [
     "cloud",
@@ -30,6 +31,7 @@ __all__ = [
     "hosts",
     "lock",
     "origins",
+    "problems",
     "proof",
     "releases",
     "rollouts",
@@ -39,6 +41,7 @@ __all__ = [
     "save_host_results",
     "save_hosts",
     "save_origins",
+    "save_problems",
     "table",
     "timing",
     "traffic",
@@ -164,6 +167,20 @@ def origins(found: Sequence[Setting], console: Console) -> None:
 def save_origins(found: Sequence[Setting], path: Path) -> None:
     """Write every setting of an environment as JSON. Raises PipelineError where the file cannot be written."""
     write(path, json.dumps([one.to_json() for one in found], indent=2, ensure_ascii=False) + "\n")
+
+
+def problems(found: Sequence[Problem], console: Console) -> None:
+    """Print what is wrong with environments' templates, a line each."""
+    for one in found:
+        severity, style = ("error", "red") if one.is_error else ("warning", "yellow")
+        heats = ", ".join(one.releases)
+        console.print(f"{severity:8} {one.environment}: {one.finding} (Heat {heats})", style=style, markup=False)
+
+
+def save_problems(found: Sequence[Problem], environments: Sequence[str], path: Path) -> None:
+    """Write what is wrong with environments' templates as JSON. Raises PipelineError where it cannot be written."""
+    document = {"environments": list(environments), "problems": [one.to_json() for one in found]}
+    write(path, json.dumps(document, indent=2) + "\n")
 
 
 def save_figures(figures: Mapping[str, Any], path: Path) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import socket
 from collections import Counter
-from collections.abc import Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from pipeline import environment, evidence, schema
@@ -20,6 +21,7 @@ from pipeline.deploy import Change as StackChange
 from pipeline.deploy import Launcher, launch_all
 from pipeline.edges.clock import Clock
 from pipeline.edges.heat import Event, Heat, HeatRefused, connect
+from pipeline.edges.heatcode import schemas_of, unpack
 from pipeline.edges.hosts import observe, visible
 from pipeline.edges.lock import Holder, Lease, Locks, ToozLocks
 from pipeline.edges.runs import Request, Run, Runs
@@ -35,6 +37,7 @@ from pipeline.fleet import Fleet, HostState
 from pipeline.hosterrors import errors_since
 from pipeline.journal import Journal
 from pipeline.junit import OUTCOMES
+from pipeline.localcloud.settings import PLUGINS
 from pipeline.lookup import Lookup
 from pipeline.origins import Setting, settings
 from pipeline.progress import Progress
@@ -50,12 +53,14 @@ from pipeline.smoke import RungResult, SmokeReport, climb
 from pipeline.spans import overhead
 from pipeline.status import HostStatus, region_status
 from pipeline.traffic import Traffic, TrafficReport, dismiss
+from pipeline.validation import WRITER, Catalogue, Problem, path_of, validate
 from pipeline.verify import EVERYTHING, Selection, VerifyReport, verify
 from pipeline.workspace import Workspace
 
 __all__ = ["Changing", "Pipeline"]
 
 _WATCHED = 5.0  # seconds between two looks of a watch
+_ENOUGH = 16  # environments that are worth a process of their own to validate them
 _CANARY = "canary"  # how the names of the stacks of a rollout's own customers start
 
 
@@ -147,6 +152,28 @@ class Pipeline:
     def render(self, name: str) -> tuple[RenderedStack, ...]:
         """Return the stacks of an environment, those first that others need. Raises ConfigurationInvalid."""
         return render(self.environment(name), self.workspace.templates)
+
+    def validate(self, names: Sequence[str], releases: Sequence[str] = ()) -> tuple[Problem, ...]:
+        """Return what is wrong with the stacks of environments by the schemas of `releases` of Heat (of all: none).
+
+        Raises ConfigurationInvalid where an environment cannot be read or rendered, or a release has no schemas here.
+        """
+        shares = [names[first::processes] for processes in [_processes(len(names))] for first in range(processes)]
+        judge = partial(_problems_of, self.workspace, releases=tuple(releases))
+        if len(shares) == 1:
+            return judge(names)
+        with ProcessPoolExecutor(len(shares)) as pool:
+            found = [problem for problems in pool.map(judge, shares) for problem in problems]
+        return tuple(sorted(found, key=lambda problem: names.index(problem.environment)))
+
+    def write_schemas(self, heat: str) -> Path:
+        """Write what the resources of Heat `heat` ("26.0.2") accept, for `validate`; return the file."""
+        built = self.build(heat)
+        with self.progress.stage(f"schemas of {heat}"), TemporaryDirectory(prefix="heat-") as scratch:
+            text = schemas_of(unpack(built, Path(scratch)), WRITER, PLUGINS)
+        path = path_of(str(built.release.heat))
+        path.write_text(text, encoding="utf-8")
+        return path
 
     def build(self, reference: str) -> Built:
         """Return the release that `reference` names, built where a plain version was not built yet."""
@@ -576,3 +603,19 @@ def _customer(site: Site, workspace: Workspace) -> Heat:
     """A session of its own for each customer, as customers have."""
     name, password = site.environment.name, site.region.identity.canary_password
     return connect(name, workspace.customer_clouds(name), password=password)
+
+
+def _processes(environments: int) -> int:
+    return max(1, min(os.cpu_count() or 1, environments // _ENOUGH))
+
+
+def _problems_of(workspace: Workspace, names: Sequence[str], *, releases: Sequence[str]) -> tuple[Problem, ...]:
+    """Return what is wrong with some environments; a process may be given its share of them."""
+    catalogue = Catalogue.load(releases)
+    return tuple(
+        problem
+        for name in names
+        for problem in validate(
+            name, render(environment.load(name, workspace.environments), workspace.templates), catalogue
+        )
+    )
