@@ -61,7 +61,7 @@ def read_region(environment: Environment, cloud: Heat) -> Region:
 def is_deployed(environment: Environment, cloud: Heat) -> bool:
     """Return whether every stack of a region was launched to its end once."""
     found = (cloud.find(f"{environment.name}-{name}", outputs=False) for name in _STACKS)
-    return all(stack is not None and (stack.complete or stack.status.startswith("UPDATE_")) for stack in found)
+    return all(stack is not None and stack.was_launched for stack in found)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pipeline.errors import ConfigurationInvalid
 from pipeline.policy import Policy
 from pipeline.quantities import Seconds
+from pipeline.stackrules import StackRules
 
 __all__ = ["Environment", "Provider", "Role", "Topology", "list_environments", "load", "merge"]
 
@@ -189,6 +190,7 @@ class Environment(_Frozen):
     deadlines: Deadlines
     traffic: Traffic
     lock: Lock = Lock()
+    stacks: StackRules = StackRules()
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):

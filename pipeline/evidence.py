@@ -18,9 +18,11 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from pipeline.errors import ConfigurationInvalid, GateRefused
 
-__all__ = ["Operation", "Record", "ReleaseLike", "from_json", "gate", "to_json"]
+__all__ = ["Operation", "Record", "ReleaseLike", "StackOperation", "from_json", "gate", "to_json"]
 
 Operation = Literal["deploy", "upgrade", "rollback", "verify", "smoke", "promote"]
+StackOperation = Literal["apply", "destroy", "drift"]
+"""What leaves a run, and no record about a release."""
 
 # What a promotion asks of the environment before: one passing record out of each line.
 _REQUIRED: tuple[tuple[Operation, ...], ...] = (("deploy", "upgrade"), ("verify",), ("smoke",))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -20,7 +20,7 @@ import yaml
 from pipeline.environment import Environment, Provider, Role
 from pipeline.errors import ConfigurationInvalid
 
-__all__ = ["GIVEN", "RenderedStack", "launch_order", "render", "render_text", "write"]
+__all__ = ["GIVEN", "RenderedStack", "launch_order", "render", "render_text", "require_known", "write"]
 
 GIVEN = "given"
 """What stands for a stack among inputs, but is what the pipeline knows: ssh_public_key, identity_url."""
@@ -53,6 +53,27 @@ class RenderedStack:
         values = self.parameters if parameters is None else parameters
         return {"resource_registry": dict(self.registry), "parameters": dict(values)}
 
+    def body(
+        self, parameters: Mapping[str, Any], *, timeout: float, rollback: bool = False, labels: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """Return what Heat is sent to create, update or preview the stack with `parameters`.
+
+        An action may take `timeout` seconds; one that fails is rolled back if told so. Its tags name its content, and
+        carry `labels`, which are no content: other ones are no reason to update it.
+        """
+        return {
+            "template": self.template,
+            "files": dict(self.files),
+            "environment": self.heat_environment(parameters),
+            "tags": ",".join(("heat-deploys-heat", self.tag(parameters), *labels)),
+            "timeout_mins": max(1, round(timeout / 60)),
+            "disable_rollback": not rollback,
+        }
+
+    def tag(self, parameters: Mapping[str, Any]) -> str:
+        """Return the tag that a stack of this content has."""
+        return f"content-{self.digest(parameters)}"
+
     def digest(self, parameters: Mapping[str, Any]) -> str:
         """Return 16 hex digits that change with the template, its files or the values it is launched with."""
         content = [self.template, dict(self.files), dict(self.registry), dict(parameters)]
@@ -76,6 +97,16 @@ def render(environment: Environment, templates: Path) -> tuple[RenderedStack, ..
         stack_name = f"{environment.name}-{name}"
         stacks.append(RenderedStack(name, stack_name, text, files, registry, entry.get("parameters") or {}, inputs))
     return launch_order(stacks)
+
+
+def require_known(environment: Environment, stacks: Sequence[RenderedStack]) -> None:
+    """Raises ConfigurationInvalid where an environment has rules for a stack that there is not."""
+    names = [stack.name for stack in stacks]
+    for unknown in sorted(set(environment.stacks.each) - set(names)):
+        raise ConfigurationInvalid(
+            f"{environment.name}: stacks.each: there is no stack {unknown!r} (there are: {', '.join(names)})",
+            hint=f"inv env.show {environment.name}",
+        )
 
 
 def launch_order(stacks: list[RenderedStack]) -> tuple[RenderedStack, ...]:

@@ -160,11 +160,8 @@ class Rollout:
     def _go_api(self, state: HostState, release_id: str) -> None:
         """Take an API host out of the load balancer, switch both its APIs, prove them, and let it back in."""
         host, policy = state.host, self.site.environment.policies
-        with self.journal.step("drain", host.name):
-            self.site.insist(lambda: self.site.balancer.drain(host.name, timeout=policy.drain.timeout))
         # Always: a host with one API down counts as not running, and its other API would stay on the old release.
-        with self.journal.step("stop", host.name):
-            self._stop(host, lambda: "")
+        self._leave(host)
         self._start(host, release_id)
         with self.journal.step("healthy", host.name):
             revisions = frozenset({self.plan.target.id, self.plan.source, state.current, release_id})
@@ -172,6 +169,21 @@ class Rollout:
         with self.journal.step("admit", host.name):
             self.site.insist(lambda: self.site.balancer.admit(host.name, timeout=policy.health.healthy_deadline))
         self.site.progress.say(f"{host.name}: in rotation again on {release_id}")
+
+    def retire(self, state: HostState) -> None:
+        """Take a host out of service before it goes: an engine drains, with proof; an API answers what it was asked."""
+        if state.host.role is Role.ENGINE:
+            self._drain(state, prove=True)
+        else:
+            self._leave(state.host)
+
+    def _leave(self, host: Host) -> None:
+        """Take an API host out of the load balancer, and stop its APIs when their requests are answered."""
+        timeout = self.site.environment.policies.drain.timeout
+        with self.journal.step("drain", host.name):
+            self.site.insist(lambda: self.site.balancer.drain(host.name, timeout=timeout))
+        with self.journal.step("stop", host.name):
+            self._stop(host, lambda: "")
 
     def admit_stranded(self, fleet: Fleet) -> bool:
         """Let APIs that run but are drained, since a run was killed, back into rotation; return whether there were any.

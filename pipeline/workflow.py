@@ -2,46 +2,55 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
 
 from pipeline import environment, evidence
-from pipeline.access import cloud_of, identity_url, is_deployed, open_site
+from pipeline.access import cloud_of, forget, identity_url, is_deployed, open_site
+from pipeline.comparison import Comparison, compare_environments, compare_releases
+from pipeline.consequences import hosts_leaving
 from pipeline.deploy import Change as StackChange
 from pipeline.deploy import Launcher, launch_all
+from pipeline.destroy import Destroyer, destroy_all, doomed
 from pipeline.edges.clock import Clock
 from pipeline.edges.heat import Event, Heat, HeatRefused, connect
 from pipeline.edges.hosts import observe, visible
 from pipeline.edges.lock import Holder, Lease, Locks, ToozLocks
+from pipeline.edges.refusals import untouched
 from pipeline.edges.runs import Request, Run, Runs
 from pipeline.edges.ssh import generate_key
 from pipeline.edges.store import Store, who
 from pipeline.edges.wheelhouse import Built, Wheelhouse
 from pipeline.environment import Environment, Role
 from pipeline.errors import ConfigurationInvalid, FleetMixed, Inconclusive, PipelineError, VerificationFailed
-from pipeline.evidence import Operation
+from pipeline.evidence import Operation, StackOperation
 from pipeline.fanout import HostResult, Listener, chosen, fan_out
 from pipeline.fleet import Fleet, HostState
 from pipeline.journal import Journal
 from pipeline.junit import OUTCOMES
+from pipeline.plan import Plan, require_fresh, to_json
+from pipeline.planning import at_rest, survey
 from pipeline.progress import Progress
 from pipeline.provision import bring_up, configure_release, configure_services, install_release
 from pipeline.recorder import Outcome, recorded
 from pipeline.release import Release
-from pipeline.render import RenderedStack, render
+from pipeline.render import RenderedStack, render, require_known
+from pipeline.retire import retire
 from pipeline.rolling import Change, manifest, manifests, plan_rollback, plan_upgrade, roll_out, tell
 from pipeline.rollout import Batch, RolloutPlan, plan_rollout, running_release, vhost_of
 from pipeline.site import Site
 from pipeline.smoke import RungResult, SmokeReport, climb
 from pipeline.spans import overhead
+from pipeline.stackdrift import CHECKS, Drift, HostDrift, check_stacks
 from pipeline.status import HostStatus, region_status
 from pipeline.traffic import Traffic, TrafficReport, dismiss
 from pipeline.verify import EVERYTHING, Selection, VerifyReport, verify
@@ -57,7 +66,7 @@ _CANARY = "canary"  # how the names of the stacks of a rollout's own customers s
 class Changing:
     """A run that changes an environment: its own log, and the lock it holds."""
 
-    operation: Operation
+    operation: Operation | StackOperation
     environment: str
     log: Run
     lease: Lease
@@ -114,7 +123,9 @@ class Pipeline:
 
     def render(self, name: str) -> tuple[RenderedStack, ...]:
         """Return the stacks of an environment, those first that others need. Raises ConfigurationInvalid."""
-        return render(self.environment(name), self.workspace.templates)
+        stacks = render(self.environment(name), self.workspace.templates)
+        require_known(self.environment(name), stacks)
+        return stacks
 
     def build(self, reference: str) -> Built:
         """Return the release that `reference` names, built where a plain version was not built yet."""
@@ -123,10 +134,11 @@ class Pipeline:
             self.wheelhouse.check(built)
         return built
 
-    def deploy(self, name: str, reference: str, *, lock_wait: float = 0) -> bool:
+    def deploy(self, name: str, reference: str, *, allowed: Collection[str] = (), lock_wait: float = 0) -> bool:
         """Launch the stacks of an environment and bring its hosts up on a release; return whether anything changed.
 
-        Refuses (ConfigurationInvalid) a region that runs another release: that is an upgrade.
+        Refuses (ConfigurationInvalid) a region that runs another release: that is an upgrade. Raises ProtectedRefused
+        where a protected stack would lose what is not `allowed` by name.
         """
         target = self.environment(name)
         cloud = cloud_of(self.workspace, target)
@@ -137,9 +149,44 @@ class Pipeline:
             self._recorded("deploy", name, built.release) as outcome,
         ):
             _refuse_other_release(name, self.releases_on(name), built.release)  # the lock may have been waited for
-            changed = self._launch(target, cloud)
+            at_rest(cloud, self.render(name), self.clock, timeout=target.deadlines.stack)
+            plan = self._survey(target, cloud, built.release.id)
+            plan.require(allowed)
+            changed = self._carry_out(plan, target, cloud, run, allowed, built)
             installed = self._bring_up(target, built, outcome, run)
         return changed or installed
+
+    def plan_stacks(self, name: str, reference: str = "") -> Plan:
+        """Return what launching an environment's stacks would do, and on which release its hosts are brought up.
+
+        Nothing is changed, here or there. Raises what pipeline.planning.survey raises, and ConfigurationInvalid for a
+        region that runs another release.
+        """
+        target = self.environment(name)
+        cloud = cloud_of(self.workspace, target)
+        built = self.wheelhouse.find(reference) if reference else None
+        if built:
+            _refuse_other_release(name, self.releases_on(name), built.release)
+        return self._survey(target, cloud, built.release.id if built else "")
+
+    def apply(self, plan: Plan, *, allowed: Collection[str] = (), lock_wait: float = 0) -> bool:
+        """Do what was planned, and nothing else; return whether anything changed.
+
+        Raises PlanStale where the plan made again is another, and ProtectedRefused; both before anything is touched.
+        """
+        name = plan.environment
+        plan.require(allowed)
+        target = self.environment(name)
+        cloud = cloud_of(self.workspace, target)
+        built = self.build(plan.release) if plan.release else None
+        with self._changing("apply", name, lock_wait) as run, ExitStack() as record:
+            require_fresh(plan, self.plan_stacks(name, plan.release))
+            run.log.save("plan", json.loads(to_json(plan)))
+            if built is None:
+                return self._carry_out(plan, target, cloud, run, allowed)
+            outcome = record.enter_context(self._recorded("deploy", name, built.release))
+            changed = self._carry_out(plan, target, cloud, run, allowed, built)
+            return self._bring_up(target, built, outcome, run) or changed
 
     def releases_on(self, name: str) -> frozenset[str]:
         """Return the ids of the releases that hosts of a region are on: none before its first deploy, two in a rollout.
@@ -269,7 +316,7 @@ class Pipeline:
         plan, settings = change.plan, site.environment.traffic
         run.log.save("plan", plan.to_json())
         tell(site, change)
-        with self._recorded(run.operation, site.environment.name, plan.target) as outcome:
+        with self._recorded("rollback" if plan.rollback else "upgrade", site.environment.name, plan.target) as outcome:
             journal = Journal(self.clock, run.log)
             self._dismiss_canary(site)
             with Traffic(partial(_customer, site, self.workspace), settings, self.clock, prefix=_CANARY) as traffic:
@@ -399,28 +446,114 @@ class Pipeline:
             )
         return checks, rungs
 
-    def _launch(self, target: Environment, cloud: Heat) -> bool:
-        stacks = self.render(target.name)
+    def doomed(self, name: str, allowed: Collection[str]) -> tuple[str, ...]:
+        """Return the names of the stacks that `destroy` would destroy. Raises ProtectedRefused as it does."""
+        target = self.environment(name)
+        there = doomed(cloud_of(self.workspace, target), target, self.render(name), allowed)
+        return tuple(stack.name for stack in there.values())
+
+    def destroy(self, name: str, *, allowed: Collection[str] = (), lock_wait: float = 0) -> bool:
+        """Destroy the stacks of an environment, and forget its key; return whether there were any.
+
+        Raises ProtectedRefused, before anything is touched, where a protected one is not `allowed` by name.
+        """
+        target, stacks = self.environment(name), self.render(name)
+        cloud = cloud_of(self.workspace, target)
+        with self._changing("destroy", name, lock_wait):
+            there = doomed(cloud, target, stacks, allowed)
+            with self.progress.stage("destroy"):
+                destroy_all(there, stacks, Destroyer(cloud, self.clock, _timeouts(target, stacks), self._heard))
+            forget(self.workspace, name)
+        return bool(there)
+
+    def drift(self, name: str, *, lock_wait: float = 0) -> Drift:
+        """Return what of a region is not as it was launched, or as it is rendered now; Heat checks every stack.
+
+        Takes the lock, since a check is an action on each stack; nothing else is changed.
+        """
+        target, stacks = self.environment(name), self.render(name)
+        cloud = cloud_of(self.workspace, target)
+        with self._changing("drift", name, lock_wait):
+            plan = self._survey(target, cloud, "")
+            with untouched():
+                checked = check_stacks(cloud, self.clock, plan, _timeouts(target, stacks), self._heard)
+            hosts, unseen = self._host_drift(name)
+        return Drift(name, checked, hosts, unseen)
+
+    def compare(self, left: str, right: str) -> Comparison:
+        """Return what differs between two environments, or between two releases that were built.
+
+        Raises ConfigurationInvalid where they are neither.
+        """
+        known = environment.list_environments(self.workspace.environments)
+        if left in known or right in known:
+            templates = self.workspace.templates
+            return compare_environments(
+                self.environment(left), self.environment(right), lambda one: render(one, templates)
+            )
+        return compare_releases(self.wheelhouse.find(left).release, self.wheelhouse.find(right).release)
+
+    def _host_drift(self, name: str) -> tuple[tuple[HostDrift, ...], str]:
+        """Return what the checks of hosts' configuration found, and why they could not look."""
+        try:
+            results = self.verify(name, Selection.of(expression=CHECKS)).results
+        except PipelineError as error:
+            return (), error.message
+        failed = (one for one in results if one.outcome in ("failed", "error"))
+        return tuple(HostDrift(one.host, one.name, one.message) for one in failed), ""
+
+    def _survey(self, target: Environment, cloud: Heat, release: str) -> Plan:
+        key = self.workspace.key(target.name)
+        given = {"identity_url": identity_url(cloud)} | ({"ssh_public_key": generate_key(key)} if key.exists() else {})
+        return survey(cloud, target, self.workspace.templates, self.render(target.name), given, release=release)
+
+    def _carry_out(
+        self,
+        plan: Plan,
+        target: Environment,
+        cloud: Heat,
+        run: Changing,
+        allowed: Collection[str],
+        built: Built | None = None,
+    ) -> bool:
+        """Launch the stacks as planned, after the hosts that go are out of service; return whether anything changed."""
+        leaving = hosts_leaving(plan)
+        if built and leaving:
+            with self.progress.stage("retire"), self.site(target.name) as site:
+                retire(site, leaving, built.release, Journal(self.clock, run.log))
+        return self._launch(target, cloud, plan, run, allowed)
+
+    def _launch(self, target: Environment, cloud: Heat, plan: Plan, run: Changing, allowed: Collection[str]) -> bool:
         given = {
             "ssh_public_key": generate_key(self.workspace.key(target.name)),
             "identity_url": identity_url(cloud),
         }
 
-        def heard(stack: str, event: Event) -> None:
-            if event.status.endswith(("_FAILED", "_COMPLETE")):
-                self.progress.say(f"{stack}: {event.resource} {event.status} {event.reason}".rstrip()[:160])
-
+        launcher = Launcher(
+            cloud,
+            self.clock,
+            target.deadlines.stack,
+            self._heard,
+            rules=target.stacks,
+            foreseen=plan.by_name,
+            allowed=frozenset(allowed),
+            labels=(*([f"release-{plan.release}"] if plan.release else []), f"run-{run.log.id}"),
+        )
         with self.progress.stage("stacks"):
-            launched = launch_all(stacks, Launcher(cloud, self.clock, target.deadlines.stack, heard), given)
+            launched = launch_all(self.render(target.name), launcher, given)
             for stack in launched.values():
                 self.progress.say(f"{stack.name}: {stack.change}")
         return any(stack.change is not StackChange.UNCHANGED for stack in launched.values())
+
+    def _heard(self, stack: str, event: Event) -> None:
+        if event.status.endswith(("_FAILED", "_COMPLETE")):
+            self.progress.say(f"{stack}: {event.resource} {event.status} {event.reason}".rstrip()[:160])
 
     def _tell_rung(self, rung: RungResult) -> None:
         self.progress.say(f"{rung.outcome}: {rung.name}: {rung.detail}")
 
     @contextmanager
-    def _changing(self, operation: Operation, name: str, lock_wait: float) -> Iterator[Changing]:
+    def _changing(self, operation: Operation | StackOperation, name: str, lock_wait: float) -> Iterator[Changing]:
         """Hold the environment's lock, and keep what is said and done in a directory of the run's own."""
         started, run_id = self.clock.now(), self.runs.name(operation)
         holder = Holder(who(), operation, run_id, socket.gethostname(), os.getpid(), started)
@@ -439,6 +572,11 @@ class Pipeline:
 
     def _recorded(self, operation: Operation, name: str, release: Release) -> AbstractContextManager[Outcome]:
         return recorded(self.store, self.clock, operation, name, release)
+
+
+def _timeouts(target: Environment, stacks: Iterable[RenderedStack]) -> dict[str, float]:
+    """Return how many seconds an action on each stack may take."""
+    return {one.name: target.stacks.of(one.name).timeout or target.deadlines.stack for one in stacks}
 
 
 def _on(site: Site, fleet: Fleet) -> tuple[Release, str]:

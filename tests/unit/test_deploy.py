@@ -3,151 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import inf
 from typing import Any
 
 import pytest
+from memory_heat import MemoryHeat
 
-from pipeline.deploy import Change, Launched, Launcher, deepest_failure, launch_all
+from pipeline.deploy import Change, Launched, Launcher, launch_all
 from pipeline.edges.clock import FakeClock
-from pipeline.edges.heat import HeatRefused
+from pipeline.edges.stackwait import failures
 from pipeline.errors import Inconclusive, StackFailed
 from pipeline.render import RenderedStack
-from pipeline.stacks import Event, Resource, Stack
+from pipeline.stacks import Resource
 
-KINDS = ("added", "updated", "replaced", "deleted", "unchanged")
 GIVEN = {"ssh_public_key": "ssh-ed25519 AAAA", "identity_url": "http://keystone.test/v3"}
-
-
-@dataclass
-class Kept:
-    """One stack as Heat keeps it: `due` is when the action under way ends."""
-
-    id: str
-    name: str
-    body: Mapping[str, Any]
-    status: str = ""
-    reason: str = ""
-    due: float = inf
-    end: str = "COMPLETE"
-    events: list[Event] = field(default_factory=list)
-    outputs: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def tags(self) -> tuple[str, ...]:
-        return tuple(self.body["tags"].split(",")) if self.body.get("tags") else ()
-
-
-class MemoryHeat:
-    """Heat of one project. An action takes `seconds` and ends as `ends` says: {"local-api": ["FAILED", "COMPLETE"]}."""
-
-    def __init__(self, clock: FakeClock) -> None:
-        self.clock = clock
-        self.kept: dict[str, Kept] = {}
-        self.seconds: dict[str, float] = {}
-        self.ends: dict[str, list[str]] = {}
-        self.outputs: dict[str, dict[str, Any]] = {}
-        self.failed: tuple[Resource, ...] = ()
-        self.done: list[str] = []
-        self._lock = threading.RLock()
-        self._ids = 0
-
-    def find(self, name: str, *, outputs: bool = True) -> Stack | None:
-        with self._lock:
-            self._pass_time()
-            one = self.kept.get(name)
-            if one is None:
-                return None
-            return Stack(one.id, one.name, one.status, one.reason, "", dict(one.outputs), one.tags)
-
-    def preview(self, name: str, **body: Any) -> tuple[str, ...]:
-        self._did("preview", name)
-        return ("host",)
-
-    def create(self, name: str, **body: Any) -> str:
-        with self._lock:
-            if name in self.kept:
-                raise HeatRefused(f"The Stack ({name}) already exists.", status=409)
-            self._ids += 1
-            self.kept[name] = Kept(f"id-{self._ids}", name, body)
-            self._begin(self.kept[name], "CREATE")
-            return self.kept[name].id
-
-    def preview_update(self, stack_id: str, **body: Any) -> dict[str, tuple[str, ...]]:
-        one = self._by_id(stack_id)
-        same = all(one.body[key] == body[key] for key in ("template", "files", "environment"))
-        return {**dict.fromkeys(KINDS, ()), "unchanged" if same else "updated": ("host",)}
-
-    def update(self, stack_id: str, **body: Any) -> None:
-        with self._lock:
-            one = self._by_id(stack_id)
-            if one.status.endswith("_IN_PROGRESS"):
-                raise HeatRefused(f"Stack {one.name} already has an action ({one.status}) in progress.", status=409)
-            one.body = body
-            self._begin(one, "UPDATE")
-
-    def delete(self, stack_id: str) -> None:
-        with self._lock:
-            self._begin(self._by_id(stack_id), "DELETE")
-
-    def events(self, stack_id: str, *, depth: int = 3) -> tuple[Event, ...]:
-        with self._lock:
-            self._pass_time()
-            return tuple(self._by_id(stack_id).events)
-
-    def resources(self, stack_id: str, *, depth: int = 3) -> tuple[Resource, ...]:
-        return self.failed
-
-    def left_by_an_earlier_run(self, stack: RenderedStack, status: str, *, tag: str = "", due: float = inf) -> Kept:
-        """Put a stack there as it was when a run was killed, with the events of all it went through."""
-        body = {**_parts(stack), "tags": f"heat-deploys-heat,{tag}"}
-        one = self.kept[stack.stack_name] = Kept("id-0", stack.stack_name, body, due=due)
-        one.outputs = dict(self.outputs.get(stack.stack_name, {}))
-        for past in ("CREATE_IN_PROGRESS", "CREATE_COMPLETE", status):
-            self._happens(one, past)
-        return one
-
-    def _by_id(self, stack_id: str) -> Kept:
-        for one in self.kept.values():
-            if one.id == stack_id:
-                return one
-        raise HeatRefused(f"The Stack ({stack_id}) could not be found.", status=404)
-
-    def _did(self, what: str, name: str) -> None:
-        with self._lock:
-            self.done.append(f"{what} {name}")
-
-    def _begin(self, one: Kept, action: str) -> None:
-        self._did(action.lower(), one.name)
-        ends = self.ends.get(one.name, [])
-        one.end = ends.pop(0) if ends else "COMPLETE"
-        one.due = self.clock.monotonic() + self.seconds.get(one.name, 3)
-        self._happens(one, f"{action}_IN_PROGRESS")
-
-    def _pass_time(self) -> None:
-        for one in tuple(self.kept.values()):
-            if one.due <= self.clock.monotonic():
-                one.due = inf
-                action = one.status.partition("_")[0]
-                if one.end == "COMPLETE" and action == "DELETE":
-                    del self.kept[one.name]
-                    continue
-                if one.end == "COMPLETE":
-                    one.outputs = dict(self.outputs.get(one.name, {}))
-                self._happens(one, f"{action}_{one.end}", "it says why" if one.end == "FAILED" else "")
-
-    def _happens(self, one: Kept, status: str, reason: str = "") -> None:
-        one.status, one.reason = status, reason
-        # A resource's own end comes before that of its stack, and is none of the stack's.
-        for resource in ("host", one.name):
-            number = f"{one.id}-{len(one.events)}"
-            one.events.append(Event(number, one.id, resource, status, reason, "2026-01-01T00:00:00Z"))
-
-
-def _parts(stack: RenderedStack) -> dict[str, Any]:
-    return {"template": stack.template, "files": dict(stack.files), "environment": stack.heat_environment()}
 
 
 def stack(name: str, template: str = "a: 1", **inputs: str) -> RenderedStack:
@@ -308,10 +178,10 @@ def test_the_end_of_a_resource_is_not_that_of_its_stack(heat: MemoryHeat, launch
 def test_a_failure_names_the_deepest_resource_with_its_reason(heat: MemoryHeat, launcher: Launcher) -> None:
     heat.ends["local-api"] = ["FAILED"]
     heat.failed = (
-        Resource("hosts", "OS::Heat::ResourceGroup", "CREATE_FAILED", "resources.hosts: No valid host", "", "s1", 0),
+        Resource("hosts", "OS::Heat::ResourceGroup", "CREATE_FAILED", "resources.hosts: No valid host", "s2", "s1", 0),
         Resource("server", "OS::Nova::Server", "CREATE_FAILED", "No valid host was found", "", "s3", 2),
         Resource("port", "OS::Neutron::Port", "CREATE_COMPLETE", "", "", "s4", 3),
-        Resource("1", "Region::Host", "CREATE_FAILED", "resources.server: No valid host", "", "s2", 1),
+        Resource("1", "Region::Host", "CREATE_FAILED", "resources.server: No valid host", "s3", "s2", 1),
     )
     with pytest.raises(StackFailed) as caught:
         launcher.launch(stack("api"), {})
@@ -322,14 +192,14 @@ def test_a_failure_names_the_deepest_resource_with_its_reason(heat: MemoryHeat, 
     assert caught.value.exit_code == 7
 
 
-def test_a_failure_of_no_resource_is_told_in_the_stacks_own_words(heat: MemoryHeat, launcher: Launcher) -> None:
+def test_a_failure_that_no_resource_keeps_is_told_by_its_event(heat: MemoryHeat, launcher: Launcher) -> None:
     heat.ends["local-api"] = ["FAILED"]
-    with pytest.raises(StackFailed, match="stack local-api is CREATE_FAILED: it says why"):
+    with pytest.raises(StackFailed, match="stack local-api is CREATE_FAILED: host: it says why"):
         launcher.launch(stack("api"), {})
 
 
-def test_nothing_is_deepest_where_nothing_failed() -> None:
-    assert deepest_failure([Resource("a", "T", "CREATE_COMPLETE", "", "", "s", 4)]) is None
+def test_there_is_no_failure_where_nothing_failed() -> None:
+    assert failures([Resource("a", "T", "CREATE_COMPLETE", "", "", "s", 4)]) == ()
 
 
 def test_a_stack_that_never_ends_is_inconclusive(heat: MemoryHeat, launcher: Launcher) -> None:
