@@ -12,6 +12,7 @@ import yaml
 
 from pipeline.edges.clock import Clock
 from pipeline.edges.heat import Heat, connect
+from pipeline.edges.refusals import untouched
 from pipeline.edges.ssh import SshRemote
 from pipeline.environment import Environment, Role
 from pipeline.errors import ConfigurationInvalid
@@ -52,7 +53,8 @@ def read_region(environment: Environment, cloud: Heat) -> Region:
     """Return the region as its stacks' outputs describe it. Raises ConfigurationInvalid where one is missing."""
     outputs = {}
     for name in _STACKS:
-        found = cloud.find(f"{environment.name}-{name}")
+        with untouched():
+            found = cloud.find(f"{environment.name}-{name}")
         if found is not None and found.outputs:
             outputs[name] = found.outputs
     return region_of(environment, outputs, auth_url=identity_url(cloud))
@@ -60,7 +62,8 @@ def read_region(environment: Environment, cloud: Heat) -> Region:
 
 def is_deployed(environment: Environment, cloud: Heat) -> bool:
     """Return whether every stack of a region was launched to its end once."""
-    found = (cloud.find(f"{environment.name}-{name}", outputs=False) for name in _STACKS)
+    with untouched():
+        found = [cloud.find(f"{environment.name}-{name}", outputs=False) for name in _STACKS]
     return all(stack is not None and stack.was_launched for stack in found)
 
 

@@ -12,9 +12,11 @@ from memory_heat import MemoryHeat
 
 from pipeline.deploy import Change, Launched, Launcher, launch_all
 from pipeline.edges.clock import FakeClock
+from pipeline.edges.heat import HeatRefused
 from pipeline.edges.stackwait import failures
-from pipeline.errors import Inconclusive, StackFailed
+from pipeline.errors import ConfigurationInvalid, FailedAndReverted, Inconclusive, OutcomeUnknown, StackFailed
 from pipeline.render import RenderedStack
+from pipeline.stackrules import StackRules
 from pipeline.stacks import Resource
 
 GIVEN = {"ssh_public_key": "ssh-ed25519 AAAA", "identity_url": "http://keystone.test/v3"}
@@ -293,3 +295,172 @@ def test_what_a_failed_run_left_is_finished_by_the_next(heat: MemoryHeat, launch
 
 def test_no_stack_is_no_work(launcher: Launcher) -> None:
     assert launch_all([], launcher, GIVEN) == {}
+
+
+# --- what becomes of a failure
+
+
+def _ruled(launcher: Launcher, **rules: Any) -> Launcher:
+    return replace(launcher, rules=StackRules.model_validate(rules))
+
+
+@pytest.fixture
+def back(launcher: Launcher) -> Launcher:
+    return _ruled(launcher, on_failure="rollback")
+
+
+def test_heat_is_told_whether_to_roll_back(heat: MemoryHeat, launcher: Launcher, back: Launcher) -> None:
+    launcher.launch(stack("api"), {})
+    back.launch(stack("engine"), {})
+    assert [heat.kept[name].body["disable_rollback"] for name in ("local-api", "local-engine")] == [True, False]
+
+
+def test_a_new_stack_that_failed_is_rolled_back_and_deleted(heat: MemoryHeat, back: Launcher) -> None:
+    heat.ends["local-api"] = ["FAILED"]
+    with pytest.raises(
+        FailedAndReverted, match="local-api is CREATE_FAILED: host: it says why; it is deleted"
+    ) as caught:
+        launch_all([stack("api")], back, GIVEN)
+    assert caught.value.exit_code == 8
+    assert heat.kept == {}
+
+
+def test_an_update_that_failed_goes_back_and_is_done_again_by_the_next_run(heat: MemoryHeat, back: Launcher) -> None:
+    back.launch(stack("api"), {})
+    heat.ends["local-api"] = ["FAILED"]
+    with pytest.raises(FailedAndReverted, match=r"local-api is UPDATE_FAILED: .*; it was rolled back"):
+        back.launch(stack("api", "a: 2"), {})
+    assert (heat.kept["local-api"].status, heat.kept["local-api"].body["template"]) == ("ROLLBACK_COMPLETE", "a: 1")
+    assert back.launch(stack("api", "a: 2"), {}).change is Change.UPDATED
+
+
+def test_the_tag_of_a_stack_that_was_rolled_back_proves_nothing(heat: MemoryHeat, launcher: Launcher) -> None:
+    heat.left_by_an_earlier_run(stack("api"), "ROLLBACK_COMPLETE", tag=tag_of(stack("api")))
+    launcher.launch(stack("api"), {})
+    assert heat.done == ["update local-api"]
+
+
+def test_a_rollback_that_fails_as_well_is_told(heat: MemoryHeat, back: Launcher) -> None:
+    heat.ends["local-api"] = ["FAILED", "FAILED"]
+    with pytest.raises(StackFailed, match="and it could not be rolled back: it says why"):
+        launch_all([stack("api")], back, GIVEN)
+
+
+def test_what_else_was_changed_stays_and_is_named(heat: MemoryHeat, back: Launcher) -> None:
+    heat.outputs["local-network"] = {"net": "n"}
+    heat.ends["local-api"] = ["FAILED"]
+    with pytest.raises(StackFailed, match="it is deleted again; changed by this run, and kept: network") as caught:
+        launch_all([stack("network"), stack("api", net="network.net")], back, GIVEN)
+    assert caught.value.exit_code == 7
+
+
+def test_every_failed_resource_is_named_and_none_that_repeats_another(heat: MemoryHeat, launcher: Launcher) -> None:
+    heat.ends["local-api"] = ["FAILED"]
+    hosts = [
+        Resource(f"api-{n}", "Region::Host", "CREATE_FAILED", "resources.server: quota", f"s{n}", "s", 0)
+        for n in (1, 2)
+    ]
+    servers = [Resource("server", "OS::Nova::Server", "CREATE_FAILED", f"Quota {n}", "", f"s{n}", 1) for n in (1, 2)]
+    heat.failed = (*hosts, *servers)
+    with pytest.raises(StackFailed) as caught:
+        launcher.launch(stack("api"), {})
+    assert caught.value.message.endswith(": server (OS::Nova::Server): Quota 1; server (OS::Nova::Server): Quota 2")
+
+
+def test_of_many_failures_a_few_are_named_and_the_others_counted(heat: MemoryHeat, launcher: Launcher) -> None:
+    heat.ends["local-api"] = ["FAILED"]
+    heat.failed = tuple(Resource(f"r{n}", "T", "CREATE_FAILED", "no", "", "s", 0) for n in range(9))
+    with pytest.raises(StackFailed, match=r"r4 \(T\): no; and 4 more"):
+        launcher.launch(stack("api"), {})
+
+
+def test_all_that_failed_side_by_side_are_told(heat: MemoryHeat, launcher: Launcher) -> None:
+    heat.ends = {"local-a": ["FAILED"], "local-b": ["FAILED"]}
+    with pytest.raises(StackFailed) as caught:
+        launch_all([stack("a"), stack("b")], _once_all_began(launcher, heat), GIVEN)
+    assert {f"stack local-{name} is CREATE_FAILED" in caught.value.message for name in "ab"} == {True}
+
+
+# --- rules and tags
+
+
+def test_a_stack_may_have_more_time_than_the_others(heat: MemoryHeat, launcher: Launcher) -> None:
+    ruled = _ruled(launcher, each={"api": {"timeout": "5m"}})
+    heat.seconds = {"local-api": 200, "local-engine": 200}
+    ruled.launch(stack("api"), {})
+    assert heat.kept["local-api"].body["timeout_mins"] == 5
+    with pytest.raises(Inconclusive):
+        ruled.launch(stack("engine"), {})
+
+
+def test_tags_name_release_and_run_and_are_no_reason_to_update(heat: MemoryHeat, launcher: Launcher) -> None:
+    first = replace(launcher, labels=("release-26.0.2-abc", "run-1"))
+    first.launch(stack("api"), {})
+    assert heat.kept["local-api"].tags == (
+        "heat-deploys-heat", tag_of(stack("api")), "release-26.0.2-abc", "run-1",
+    )  # fmt: skip
+    assert replace(launcher, labels=("run-2",)).launch(stack("api"), {}).change is Change.UNCHANGED
+    assert heat.kept["local-api"].tags[-1] == "run-1"
+
+
+# --- a cloud that goes away
+
+
+def _refusing(heat: MemoryHeat, method: str, *refusals: HeatRefused) -> None:
+    """Have `method` answer with `refusals` first."""
+    left, real = list(refusals), getattr(heat, method)
+
+    def answer(*arguments: Any, **body: Any) -> Any:
+        if left:
+            raise left.pop(0)
+        return real(*arguments, **body)
+
+    setattr(heat, method, answer)
+
+
+def test_a_heat_that_is_away_while_it_works_is_asked_again(heat: MemoryHeat, launcher: Launcher) -> None:
+    _refusing(heat, "events", HeatRefused("refused"), HeatRefused("Internal Server Error", status=500))
+    assert launcher.launch(stack("api"), {}).change is Change.CREATED
+
+
+def test_a_heat_that_stays_away_is_inconclusive_and_says_why(heat: MemoryHeat, launcher: Launcher) -> None:
+    _refusing(heat, "events", *[HeatRefused("Connection refused")] * 99)
+    with pytest.raises(Inconclusive, match="did not end within 60 s: Connection refused"):
+        launcher.launch(stack("api"), {})
+
+
+@pytest.mark.parametrize("status", [0, 500, 504])
+def test_a_stack_that_may_have_begun_is_an_unknown_outcome(heat: MemoryHeat, launcher: Launcher, status: int) -> None:
+    _refusing(heat, "create", HeatRefused("creating stack local-api: no answer in time", status=status))
+    with pytest.raises(OutcomeUnknown, match="whether it began is not known") as caught:
+        launch_all([stack("api")], launcher, GIVEN)
+    assert caught.value.exit_code == 12
+
+
+def test_a_quota_is_told_before_anything_is_touched(heat: MemoryHeat, launcher: Launcher) -> None:
+    quota = HeatRefused("You have reached the maximum stacks per tenant, 512.", status=403)
+    _refusing(heat, "create", quota)
+    with pytest.raises(ConfigurationInvalid, match="maximum stacks per tenant") as caught:
+        launch_all([stack("api")], launcher, GIVEN)
+    assert "quota" in caught.value.hint
+    assert heat.kept == {}
+
+
+def test_a_quota_half_way_names_what_was_done(heat: MemoryHeat, launcher: Launcher) -> None:
+    heat.outputs["local-network"] = {"net": "n"}
+    create = heat.create
+
+    def full(name: str, **body: Any) -> str:
+        if name == "local-api":
+            raise HeatRefused("You have reached the maximum stacks per tenant, 1.", status=403)
+        return create(name, **body)
+
+    heat.create = full  # type: ignore[method-assign]
+    with pytest.raises(StackFailed, match=r"per tenant, 1\.; changed by this run, and kept: network"):
+        launch_all([stack("network"), stack("api", net="network.net")], launcher, GIVEN)
+
+
+def test_a_stack_that_vanishes_while_it_is_made_is_a_failure(heat: MemoryHeat, launcher: Launcher) -> None:
+    _refusing(heat, "events", HeatRefused("not found", status=404))
+    with pytest.raises(StackFailed, match="stack local-api is GONE"):
+        launcher.launch(stack("api"), {})
