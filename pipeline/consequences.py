@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from pipeline.environment import Role
-from pipeline.plan import Plan, StackPlan
+from pipeline.plan import ParameterChange, Plan, StackPlan
 from pipeline.stacks import Kind, ResourceChange
 
-__all__ = ["consequences", "hosts_leaving"]
+__all__ = ["consequences", "hosts_leaving", "losses"]
 
 _HOST = "Region::Host"
 _PORT = "OS::Neutron::"
@@ -25,6 +25,17 @@ _REST = "its releases and logs go"
 def consequences(plan: Plan) -> Mapping[str, tuple[str, ...]]:
     """Return what a plan means for the hosts of each stack that it touches, a line each, by the stack's name."""
     return {stack.name: lines for stack in plan.stacks if (lines := _of_stack(stack, bool(plan.release)))}
+
+
+def losses(plan: Plan) -> tuple[str, ...]:
+    """Return every parameter that stacks have now and are no longer given, a line each: none is dropped silently."""
+    return tuple(
+        f"{stack.name}: parameter {one.name} is no longer given: it was {one.before}"
+        + (f", and is now the template's {one.after}" if one.change is ParameterChange.DEFAULT else "")
+        for stack in plan.stacks
+        for one in stack.parameters
+        if one.change in (ParameterChange.DEFAULT, ParameterChange.DROPPED)
+    )
 
 
 def hosts_leaving(plan: Plan) -> tuple[str, ...]:

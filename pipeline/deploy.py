@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from pipeline.edges.clock import Clock, wait_until
+from pipeline.edges.foresight import foreseen
 from pipeline.edges.heat import Event, Heat, HeatRefused, Stack
 from pipeline.edges.parallel import in_order
 from pipeline.edges.refusals import meaning
@@ -127,7 +128,8 @@ class Launcher:
 
     def _update(self, found: Stack, stack: RenderedStack, parameters: Mapping[str, Any]) -> tuple[Change, Stack]:
         body = self._body(stack, parameters)
-        changes = self.heat.preview_update(found.identity, **body)
+        content = self.heat.content(found.identity)
+        changes = foreseen(self.heat, found, content, body, tag=stack.tag(parameters))
         self._judge(stack, parameters, changes)
         seen = frozenset(event.id for event in self.heat.events(found.id))
         _begun(stack, lambda: self.heat.update(found.id, **body))

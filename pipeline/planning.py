@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from pipeline.differences import Mask, digest_of, parameter_changes, parsed, template_diff
 from pipeline.edges.clock import Clock, wait_until
+from pipeline.edges.foresight import foreseen
 from pipeline.edges.heat import Heat
 from pipeline.edges.refusals import untouched
 from pipeline.environment import Environment
@@ -51,6 +52,12 @@ class _Draft:
         return None if seen is None or seen.stack.never_worked else seen
 
     @property
+    def values(self) -> Mapping[str, Any]:
+        """What it would be sent: values of now stand for those that are to come."""
+        now = (self.lives.content.environment.get("parameters") or {}) if self.lives else {}
+        return {**self.parameters, **{key: now[key] for key in self.missing if key in now}}
+
+    @property
     def mask(self) -> Mask:
         return Mask(self.template, self.seen.content if self.seen else None, self.parameters)
 
@@ -76,7 +83,8 @@ def survey(
             seen = {one.stack.name: one for one in _each(pool, lambda one: _look(heat, one), here) if one}
         _require_rest(environment, seen.values())
         outputs: dict[str, Mapping[str, Any]] = {GIVEN: given}
-        outputs |= {one.name: seen[one.stack_name].stack.outputs for one in stacks if one.stack_name in seen}
+        works = {name: one.stack.outputs for name, one in seen.items() if not one.stack.never_worked}
+        outputs |= {one.name: works[one.stack_name] for one in stacks if one.stack_name in works}
         drafts = [_draft(stack, seen.get(stack.stack_name), outputs) for stack in stacks]
         resources = _each(pool, lambda draft: _preview(heat, environment, draft), drafts)
     plans: dict[str, StackPlan] = {}
@@ -135,13 +143,11 @@ def _draft(stack: RenderedStack, seen: _Seen | None, outputs: Mapping[str, Any])
 
 def _preview(heat: Heat, environment: Environment, draft: _Draft) -> tuple[ResourceChange, ...]:
     """Ask Heat what it would do. What lacks a value that another stack gives is only validated, where it is new."""
-    stack, live, values = draft.stack, draft.lives, dict(draft.parameters)
-    if live is not None:  # the values of now stand for those that are to come
-        values |= {key: live.content.environment.get("parameters", {}).get(key, "") for key in draft.missing}
-    body = stack.body(values, timeout=environment.deadlines.stack)
+    stack, live, values = draft.stack, draft.lives, draft.values
+    body = stack.body({**dict.fromkeys(draft.missing, ""), **values}, timeout=environment.deadlines.stack)
     with untouched(draft.mask.text):
         if live is not None:
-            return heat.preview_update(live.stack.identity, **body)
+            return foreseen(heat, live.stack, live.content, body, tag=stack.tag(values))
         names: tuple[str, ...] | None = None
         if draft.seen is None and not draft.missing:
             names = heat.preview(stack.stack_name, **body)
@@ -162,7 +168,7 @@ def _planned(
     stack, seen, live, mask = draft.stack, draft.seen, draft.lives, draft.mask
     moving = {name for name, plan in before.items() if plan.act is not Act.NONE or plan.unforeseen}
     unknown = {key: path[0] for key, path in stack.inputs.items() if path[0] in moving} | dict(draft.missing)
-    content = stack.digest(draft.parameters)
+    content = stack.digest(draft.values)
     parameters = parameter_changes(
         live.content if live else None,
         draft.template,

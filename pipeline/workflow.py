@@ -12,12 +12,13 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from pipeline import environment, evidence
 from pipeline.access import cloud_of, forget, identity_url, is_deployed, open_site
 from pipeline.comparison import Comparison, compare_environments, compare_releases
-from pipeline.consequences import hosts_leaving
+from pipeline.consequences import consequences, hosts_leaving, losses
 from pipeline.deploy import Change as StackChange
 from pipeline.deploy import Launcher, launch_all
 from pipeline.destroy import Destroyer, destroy_all, doomed
@@ -144,16 +145,14 @@ class Pipeline:
         cloud = cloud_of(self.workspace, target)
         built = self.build(reference)  # first: a release that does not exist must not leave half a region
         _refuse_other_release(name, self.releases_on(name), built.release)
-        with (
-            self._changing("deploy", name, lock_wait) as run,
-            self._recorded("deploy", name, built.release) as outcome,
-        ):
+        with self._changing("deploy", name, lock_wait) as run:
             _refuse_other_release(name, self.releases_on(name), built.release)  # the lock may have been waited for
             at_rest(cloud, self.render(name), self.clock, timeout=target.deadlines.stack)
             plan = self._survey(target, cloud, built.release.id)
             plan.require(allowed)
-            changed = self._carry_out(plan, target, cloud, run, allowed, built)
-            installed = self._bring_up(target, built, outcome, run)
+            with self._recorded("deploy", name, built.release) as outcome:
+                changed = self._carry_out(plan, target, cloud, run, allowed, built)
+                installed = self._bring_up(target, built, outcome, run)
         return changed or installed
 
     def plan_stacks(self, name: str, reference: str = "") -> Plan:
@@ -517,6 +516,8 @@ class Pipeline:
         built: Built | None = None,
     ) -> bool:
         """Launch the stacks as planned, after the hosts that go are out of service; return whether anything changed."""
+        for line in (*losses(plan), *chain.from_iterable(consequences(plan).values())):
+            self.progress.say(line)
         leaving = hosts_leaving(plan)
         if built and leaving:
             with self.progress.stage("retire"), self.site(target.name) as site:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from pipeline.consequences import consequences, hosts_leaving
-from pipeline.plan import Act, Plan, StackPlan
+from pipeline.consequences import consequences, hosts_leaving, losses
+from pipeline.plan import Act, Parameter, ParameterChange, Plan, StackPlan
 from pipeline.stacks import Kind, ResourceChange
 
 
@@ -78,3 +80,15 @@ def test_what_is_kept_beside_hosts_is_named_where_it_is_protected() -> None:
 
 def test_new_hosts_and_changed_ones_mean_nothing() -> None:
     assert consequences(_plan("engine", _host("engine-0"), _host("engine-2", Kind.ADDED))) == {}
+
+
+def test_no_parameter_is_dropped_silently() -> None:
+    dropped = Parameter("old", ParameterChange.DROPPED, "1", "")
+    default = Parameter("size", ParameterChange.DEFAULT, "big", "small")
+    changed = Parameter("image", ParameterChange.CHANGED, "a", "b")
+    plan = _plan("engine")
+    plan = replace(plan, stacks=(replace(plan.stacks[0], parameters=(dropped, default, changed)),))
+    assert losses(plan) == (
+        "engine: parameter old is no longer given: it was 1",
+        "engine: parameter size is no longer given: it was big, and is now the template's small",
+    )

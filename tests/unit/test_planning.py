@@ -177,6 +177,16 @@ def test_a_deploy_waits_for_what_is_under_way(launched: Small) -> None:
     assert kept.status == "UPDATE_COMPLETE"
 
 
+def test_what_a_stack_that_never_worked_gives_is_not_known(launched: Small) -> None:
+    launched.heat.kept["local-network"].status = "CREATE_FAILED"
+    del launched.heat.kept["local-engine"]
+    plan = launched.plan()
+    assert _acts(plan) == {"network": "recreate", "database": "none", "engine": "create"}
+    assert [one.source for one in plan.by_name["engine"].parameters if one.change is ParameterChange.UNKNOWN] == [
+        "network"
+    ]
+
+
 # --- what is kept out
 
 
