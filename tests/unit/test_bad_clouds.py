@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from builders import ROOT, progress
+from builders import R26, ROOT, progress
 from kept_releases import build_nothing, keep
+from loopback import served
 
 from pipeline.edges.clock import FakeClock
 from pipeline.errors import PipelineError
@@ -85,20 +85,13 @@ def _handler(box: list[Cloud]) -> type[BaseHTTPRequestHandler]:
 @pytest.fixture
 def cloud() -> Iterator[Cloud]:
     box: list[Cloud] = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(box))
-    box.append(Cloud(f"http://127.0.0.1:{server.server_port}"))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield box[0]
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(_handler(box)) as url:
+        box.append(Cloud(url))
+        yield box[0]
 
 
 @pytest.fixture
 def here(cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
-    from builders import R26
-
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     build_nothing(monkeypatch)
     clock = FakeClock()

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from keystoneauth1.session import Session
 from keystoneauth1.token_endpoint import Token
+from loopback import served
 
 from pipeline.edges.heat import Heat, HeatRefused, connect, session_of
 from pipeline.errors import ConfigurationInvalid
@@ -75,14 +75,9 @@ def _handler(cloud: Callable[[], Cloud]) -> type[BaseHTTPRequestHandler]:
 @pytest.fixture
 def cloud() -> Iterator[Cloud]:
     box: list[Cloud] = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(lambda: box[0]))
-    box.append(Cloud(f"http://127.0.0.1:{server.server_port}"))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield box[0]
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(_handler(lambda: box[0])) as url:
+        box.append(Cloud(url))
+        yield box[0]
 
 
 @pytest.fixture
