@@ -9,6 +9,7 @@ import pytest
 import yaml
 from builders import LOCAL, ROOT, TEMPLATES
 
+from pipeline.edges.heatanswers import changes_of
 from pipeline.environment import Environment, load
 from pipeline.render import RenderedStack, render
 from pipeline.settling import Sent, settled
@@ -166,3 +167,59 @@ def test_every_stack_rendered_twice_settles_to_nothing(environment: Environment)
             for name, inner in yaml.safe_load(text)["resources"].items()
         ]
         assert _told(settled([*top, *nested], sent, _sent(stack))) == {}
+
+
+# --- what a real Heat says: 26.0.2's engine, asked to preview updates of a stack of this template that it had created
+
+NESTED = """\
+heat_template_version: 2021-04-16
+parameters: {flavor: {type: string}, user_data: {type: string}}
+resources:
+  machine: {type: OS::Heat::RandomString, properties: {salt: {get_param: user_data}}}
+outputs: {id: {value: {get_resource: machine}}}
+"""
+OUTER = """\
+heat_template_version: 2021-04-16
+parameters:
+  flavor: {type: string}
+  key: {type: string}
+resources:
+  signal: {type: OS::Heat::RandomString, properties: {length: 8}}
+  ready:
+    type: OS::Heat::TestResource
+    depends_on: host
+    properties: {value: {get_attr: [signal, value]}}
+  host:
+    type: Region::Host
+    properties:
+      flavor: {get_param: flavor}
+      user_data: {str_replace: {template: "K S", params: {K: {get_param: key}, S: {get_attr: [signal, value]}}}}
+"""
+IDENTITY = {"stack_name": "s-host-adugh4mhritj", "stack_id": "1", "tenant": "t", "path": ""}
+ANSWERED = {  # the same, whichever parameter is changed, and where none is
+    "unchanged": [{"resource_name": "signal", "resource_type": "OS::Heat::RandomString", "stack_name": "s"}],
+    "updated": [
+        {"resource_name": "ready", "resource_type": "OS::Heat::TestResource", "stack_name": "s"},
+        {"resource_name": "host", "resource_type": HOST, "stack_name": "s", "nested_stack_id": IDENTITY},
+    ],
+    "replaced": [
+        {"resource_name": "machine", "resource_type": "OS::Heat::RandomString", "stack_name": "s-host",
+         "parent_resource": "host"}
+    ],
+    "added": [],
+    "deleted": [],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({}, {}),
+        ({"flavor": "b"}, {"host": "updated"}),
+        ({"key": "k2"}, {"host": "updated", "host/machine": "replaced"}),
+    ],
+)
+def test_what_heat_26_answers_settles_to_what_an_update_does(changed: dict[str, str], told: dict[str, str]) -> None:
+    before = Sent(yaml.safe_load(OUTER), {"host.yaml": NESTED}, {HOST: "host.yaml"}, {"flavor": "a", "key": "k1"})
+    after = replace(before, parameters={**before.parameters, **changed})
+    assert _told(settled(changes_of(ANSWERED), before, after)) == told
