@@ -154,7 +154,7 @@ class Launcher:
             name=stack.stack_name, timeout=self._timeout(stack), poll=self.poll,
             report=lambda event: self.report(stack.name, event),
         )  # fmt: skip
-        if not end.status.endswith("_COMPLETE"):
+        if end.status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):  # a rollback ends complete too
             failure = failure_of(self.heat, end, stack_id)
             raise self._gone_back(stack, failure, new=new) if self._rolls_back else failure
         found = self.heat.find(stack.stack_name)

@@ -49,6 +49,7 @@ class MemoryHeat:
         self.ends: dict[str, list[str]] = {}
         self.outputs: dict[str, dict[str, Any]] = {}
         self.failed: tuple[Resource, ...] = ()
+        self.legacy = False  # without convergence, a stack that is rolled back never has an event of its failure
         self.nested: dict[str, tuple[ResourceChange, ...]] = {}  # what a preview tells beyond a stack's own resources
         self.done: list[str] = []
         self._lock = threading.RLock()
@@ -163,19 +164,18 @@ class MemoryHeat:
                     continue
                 if one.end == "COMPLETE":
                     one.outputs = dict(self.outputs.get(one.name, {}))
-                self._happens(one, f"{action}_{one.end}", "it says why" if one.end == "FAILED" else "")
-                if (
-                    one.end == "FAILED"
-                    and action in ("CREATE", "UPDATE")
-                    and not one.body.get("disable_rollback", True)
-                ):
+                rolled = action in ("CREATE", "UPDATE") and not one.body.get("disable_rollback", True)
+                back = one.end == "FAILED" and rolled
+                reason = "it says why" if one.end == "FAILED" else ""
+                self._happens(one, f"{action}_{one.end}", reason, stack_too=not (back and self.legacy))
+                if back:
                     one.body = one.before or one.body
                     self._begin(one, "ROLLBACK")
 
-    def _happens(self, one: Kept, status: str, reason: str = "") -> None:
+    def _happens(self, one: Kept, status: str, reason: str = "", *, stack_too: bool = True) -> None:
         one.status, one.reason = status, reason
         # A resource's own end comes before that of its stack, and is none of the stack's.
-        for resource in ("host", one.name):
+        for resource in ("host", one.name) if stack_too else ("host",):
             number = f"{one.id}-{len(one.events)}"
             one.events.append(Event(number, one.id, resource, status, reason, "2026-01-01T00:00:00Z"))
 

@@ -315,20 +315,23 @@ def test_heat_is_told_whether_to_roll_back(heat: MemoryHeat, launcher: Launcher,
     assert [heat.kept[name].body["disable_rollback"] for name in ("local-api", "local-engine")] == [True, False]
 
 
-def test_a_new_stack_that_failed_is_rolled_back_and_deleted(heat: MemoryHeat, back: Launcher) -> None:
-    heat.ends["local-api"] = ["FAILED"]
-    with pytest.raises(
-        FailedAndReverted, match="local-api is CREATE_FAILED: host: it says why; it is deleted"
-    ) as caught:
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_new_stack_that_failed_is_rolled_back_and_deleted(heat: MemoryHeat, back: Launcher, legacy: bool) -> None:
+    heat.ends["local-api"], heat.legacy = ["FAILED"], legacy
+    status = "ROLLBACK_COMPLETE" if legacy else "CREATE_FAILED"
+    with pytest.raises(FailedAndReverted, match=f"local-api is {status}: host: it says why; it is deleted") as caught:
         launch_all([stack("api")], back, GIVEN)
     assert caught.value.exit_code == 8
     assert heat.kept == {}
 
 
-def test_an_update_that_failed_goes_back_and_is_done_again_by_the_next_run(heat: MemoryHeat, back: Launcher) -> None:
+@pytest.mark.parametrize("legacy", [False, True])
+def test_an_update_that_failed_goes_back_and_is_done_again_by_the_next_run(
+    heat: MemoryHeat, back: Launcher, legacy: bool
+) -> None:
     back.launch(stack("api"), {})
-    heat.ends["local-api"] = ["FAILED"]
-    with pytest.raises(FailedAndReverted, match=r"local-api is UPDATE_FAILED: .*; it was rolled back"):
+    heat.ends["local-api"], heat.legacy = ["FAILED"], legacy
+    with pytest.raises(FailedAndReverted, match=r"local-api is \w+: host: it says why; it was rolled back"):
         back.launch(stack("api", "a: 2"), {})
     assert (heat.kept["local-api"].status, heat.kept["local-api"].body["template"]) == ("ROLLBACK_COMPLETE", "a: 1")
     assert back.launch(stack("api", "a: 2"), {}).change is Change.UPDATED
