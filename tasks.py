@@ -91,8 +91,8 @@ def _terminated(_signal: int, _frame: object) -> None:
     sys.exit(143)
 
 
-def pipeline(workspace: Workspace | None = None) -> Pipeline:
-    """Return the pipeline of this checkout, in its usual workspace or in another."""
+def pipeline(workspace: Workspace | None = None, *, quiet: bool = False) -> Pipeline:
+    """Return the pipeline of this checkout, in its usual workspace or in another; a `quiet` one tells on stderr."""
     from rich.console import Console
 
     from pipeline.edges.clock import SystemClock
@@ -102,7 +102,7 @@ def pipeline(workspace: Workspace | None = None) -> Pipeline:
 
     clock = SystemClock()
     # Where nobody watches, a log's lines are not to be folded at 80 columns.
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = Console(width=None if sys.stdout.isatty() else 160, stderr=quiet)
     usual = Workspace(ROOT, Path(os.environ.get("PIPELINE_STATE", ROOT / ".state")).resolve())
     return Pipeline(workspace or usual, clock, Progress(console, clock))
 
@@ -323,12 +323,124 @@ def validate(_: Context, environment: str, releases: str = "", json: str = "") -
 LOCK_WAIT = "how long to wait for another run to end, as 5m"
 
 
-@command("environment", help={"release": "version, id or digest", "lock_wait": LOCK_WAIT})
-def deploy(_: Context, environment: str, release: str, lock_wait: str = "0s") -> None:
+ALLOW_REPLACE = "protected hosts or resources that may be replaced or deleted, as database-0"
+
+
+@command(
+    "environment", help={"release": "version, id or digest", "allow_replace": ALLOW_REPLACE, "lock_wait": LOCK_WAIT}
+)
+def deploy(_: Context, environment: str, release: str, allow_replace: str = "", lock_wait: str = "0s") -> None:
     """Launch an environment's stacks and bring its hosts up on a release. Again: changes nothing, and says so."""
-    it = pipeline()
-    changed = it.deploy(environment, release, lock_wait=_seconds("--lock-wait", lock_wait))
+    it, seconds = pipeline(), _seconds("--lock-wait", lock_wait)
+    changed = it.deploy(environment, release, allowed=_listed(allow_replace), lock_wait=seconds)
     print(f"{environment}: {'deployed' if changed else 'nothing to change'}")
+
+
+@command(
+    "environment",
+    help={
+        "release": "bring hosts up on it too: version, id or digest",
+        "out": "file to keep the plan in, for inv apply",
+        "detailed_exitcode": "end with 2 where there is something to do",
+        "json": "print the plan as JSON",
+    },
+)
+def plan(
+    _: Context,
+    environment: str,
+    release: str = "",
+    out: str = "",
+    detailed_exitcode: bool = False,
+    json: bool = False,
+) -> None:
+    """Show what launching an environment's stacks would do to each, as Heat foresees it. Changes nothing."""
+    from pipeline import plantext
+    from pipeline.plan import to_json
+
+    it = pipeline()
+    found = it.plan_stacks(environment, release)
+    if out:
+        plantext.save_plan(found, Path(out))
+    if json:
+        print(to_json(found), end="")
+    else:
+        plantext.show_plan(found, it.progress.console)
+    if detailed_exitcode and not found.empty:
+        sys.exit(2)
+
+
+@command("file", help={"file": "what inv plan --out wrote", "allow_replace": ALLOW_REPLACE, "lock_wait": LOCK_WAIT})
+def apply(_: Context, file: str, allow_replace: str = "", lock_wait: str = "0s") -> None:
+    """Do exactly what a plan says. Refuses, with 6, where the region, its settings or templates moved on since."""
+    from pipeline import plantext
+
+    it, found = pipeline(), plantext.read_plan(Path(file))
+    changed = it.apply(found, allowed=_listed(allow_replace), lock_wait=_seconds("--lock-wait", lock_wait))
+    print(f"{found.environment}: {'applied' if changed else 'nothing to change'}")
+
+
+@command("left", "right", help={"left": "an environment or a release", "right": "another", "json": "print JSON"})
+def diff(_: Context, left: str, right: str, json: bool = False) -> None:
+    """Compare two environments, settings and rendered stacks, or two releases: packages, RPC, schema."""
+    from json import dumps
+
+    from pipeline import plantext
+
+    it = pipeline()
+    found = it.compare(left, right)
+    if json:
+        print(dumps(found.to_json(), indent=2))
+    else:
+        plantext.show_comparison(found, it.progress.console)
+
+
+@command(
+    "environment",
+    help={"yes": "do not ask, as in CI", "allow_destroy": "protected stacks that may go too", "lock_wait": LOCK_WAIT},
+)
+def destroy(_: Context, environment: str, yes: bool = False, allow_destroy: str = "", lock_wait: str = "0s") -> None:
+    """Destroy an environment's stacks, those first that need others. Asks for its name; refuses protected ones."""
+    it, allowed = pipeline(), _listed(allow_destroy)
+    doomed = it.doomed(environment, allowed)
+    if doomed and not yes:
+        _ask_for(environment, doomed)
+    destroyed = it.destroy(environment, allowed=allowed, lock_wait=_seconds("--lock-wait", lock_wait))
+    print(f"{environment}: {'destroyed' if destroyed else 'there is nothing to destroy'}")
+
+
+def _ask_for(environment: str, doomed: tuple[str, ...]) -> None:
+    """Have the environment's name typed. Raises ConfigurationInvalid where it is not, or nobody is there to type."""
+    from pipeline.errors import ConfigurationInvalid
+
+    refused = ConfigurationInvalid("nothing was destroyed", hint=f"inv destroy {environment} --yes asks nobody")
+    if not sys.stdin.isatty():
+        raise refused
+    print(f"to be destroyed, with all that is on their hosts: {', '.join(doomed)}")
+    try:
+        if input(f"type {environment} to go on: ").strip() != environment:
+            raise refused
+    except EOFError as error:
+        raise refused from error
+
+
+@command("environment", help={"json": "print JSON", "lock_wait": LOCK_WAIT})
+def drift(_: Context, environment: str, json: bool = False, lock_wait: str = "0s") -> None:
+    """Tell what changed behind the pipeline's back: resources, by Heat's own check, templates, hosts' files."""
+    from json import dumps
+
+    from pipeline import plantext
+    from pipeline.errors import VerificationFailed
+
+    it = pipeline(quiet=json)
+    found = it.drift(environment, lock_wait=_seconds("--lock-wait", lock_wait))
+    if json:
+        print(dumps(found.to_json(), indent=2))
+    else:
+        plantext.show_drift(found, it.progress.console)
+    if found.found:
+        raise VerificationFailed(
+            f"{found.found} stacks or hosts of {environment} have drifted", hint=f"inv plan {environment}"
+        )
 
 
 @command(
@@ -796,9 +908,9 @@ def take_down(it: Pipeline) -> None:
 
 
 def _collection() -> Collection:
-    root = Collection(render, validate, deploy, upgrade, rollback, scale, pause, abort)
-    for body in (verify, smoke, promote, history, demo, test):
-        root.add_task(body)
+    root = Collection(render, validate, plan, apply, diff, drift, deploy, destroy, upgrade, rollback, scale)
+    for one in (pause, abort, verify, smoke, promote, history, demo, test):
+        root.add_task(one)
     root.add_task(region_status, name="status")
     canary, lock = Collection("canary"), Collection("lock")
     canary.add_task(promote_canary, name="promote")

@@ -16,6 +16,7 @@ from pipeline.certificate import Certificate
 from pipeline.edges.authority import Authority, read_certificate
 from pipeline.edges.clock import Clock
 from pipeline.edges.heat import Heat, connect
+from pipeline.edges.refusals import untouched
 from pipeline.edges.ssh import SshRemote
 from pipeline.environment import Environment, Role
 from pipeline.errors import ConfigurationInvalid
@@ -65,14 +66,16 @@ def read_region(environment: Environment, cloud: Heat, secrets: Mapping[str, Sec
 
 
 def _outputs(environment: Environment, cloud: Heat) -> dict[str, Mapping[str, Any]]:
-    found = {name: cloud.find(f"{environment.name}-{name}") for name in _STACKS}
+    with untouched():
+        found = {name: cloud.find(f"{environment.name}-{name}") for name in _STACKS}
     return {name: stack.outputs for name, stack in found.items() if stack is not None and stack.outputs}
 
 
 def is_deployed(environment: Environment, cloud: Heat) -> bool:
     """Return whether every stack of a region was launched to its end once."""
-    found = (cloud.find(f"{environment.name}-{name}", outputs=False) for name in _STACKS)
-    return all(stack is not None and (stack.complete or stack.status.startswith("UPDATE_")) for stack in found)
+    with untouched():
+        found = [cloud.find(f"{environment.name}-{name}", outputs=False) for name in _STACKS]
+    return all(stack is not None and stack.was_launched for stack in found)
 
 
 @contextmanager

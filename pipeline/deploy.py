@@ -6,21 +6,34 @@ A wait is anchored to the events of the action it waits for, so that an earlier 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from graphlib import TopologicalSorter
-from typing import Any
+from typing import Any, TypeVar
 
 from pipeline.edges.clock import Clock, wait_until
-from pipeline.edges.heat import Event, Heat, Resource, Stack
-from pipeline.errors import Inconclusive, PipelineError, StackFailed
+from pipeline.edges.foresight import foreseen
+from pipeline.edges.heat import Event, Heat, HeatRefused, Stack
+from pipeline.edges.parallel import in_order
+from pipeline.edges.refusals import meaning
+from pipeline.edges.stackwait import ended, failure_of
+from pipeline.errors import (
+    FailedAndReverted,
+    OutcomeUnknown,
+    PipelineError,
+    PlanStale,
+    ProtectedRefused,
+    StackFailed,
+)
+from pipeline.plan import Act, StackPlan, lost
 from pipeline.render import GIVEN, RenderedStack
-from pipeline.secrets import Secret
+from pipeline.stackrules import OnFailure, StackRules
+from pipeline.stacks import Kind, ResourceChange
 
-__all__ = ["Change", "Launched", "Launcher", "Outputs", "deepest_failure", "launch_all"]
+__all__ = ["Change", "Launched", "Launcher", "Outputs", "launch_all"]
 
+T = TypeVar("T")
 Outputs = Mapping[str, Mapping[str, Any]]
+_AGAIN = "mend the cause, then run the same command again"
 
 
 class Change(StrEnum):
@@ -42,30 +55,45 @@ class Launched:
 
 @dataclass(frozen=True, slots=True)
 class Launcher:
-    """Launches one stack at a time. `timeout` seconds bound each; `report` hears every event."""
+    """Launches one stack at a time, by its `rules`. `timeout` seconds bound each that has no other; `report` hears
+    every event.
+
+    `foreseen` are the plans that are carried out, by stack; `allowed` names protected resources that may be lost;
+    `labels` are tags that stacks get when they are changed.
+    """
 
     heat: Heat
     clock: Clock
     timeout: float
     report: Callable[[str, Event], None]
     poll: float = 1.0
+    rules: StackRules = field(default_factory=StackRules)
+    foreseen: Mapping[str, StackPlan] = field(default_factory=dict)
+    allowed: frozenset[str] = frozenset()
+    labels: tuple[str, ...] = ()
 
     def launch(self, stack: RenderedStack, outputs: Outputs) -> Launched:
         """Create or update `stack`, which takes its inputs from `outputs`, and wait until it is complete.
 
-        Raises StackFailed with the deepest failed resource, Inconclusive at the deadline.
+        Raises StackFailed with the failed resources, FailedAndReverted where it was rolled back, Inconclusive at the
+        deadline, PlanStale and ProtectedRefused before an update that was not foreseen or would lose what is protected.
         """
         parameters = {**stack.parameters, **{key: _dig(outputs, path) for key, path in stack.inputs.items()}}
-        tag = f"content-{stack.digest(parameters)}"
         found = self._settled(stack)
         if found is None:
-            self.heat.preview(stack.stack_name, **_body(stack, parameters, tag, self.timeout))
-            change, found = Change.CREATED, self._create(stack, parameters, tag)
-        elif found.complete and tag in found.tags:
+            change, found = Change.CREATED, self._create(stack, parameters)
+        elif self._stands(stack, found, parameters):
             change = Change.UNCHANGED
         else:
-            change, found = self._update(found, stack, parameters, tag)
+            change, found = self._update(found, stack, parameters)
         return Launched(stack.name, change, found.outputs)
+
+    def _stands(self, stack: RenderedStack, found: Stack, parameters: Mapping[str, Any]) -> bool:
+        """Whether there is nothing to do: a plan compared all of it with what Heat has, and a tag may lie."""
+        plan = self.foreseen.get(stack.name)
+        if plan is not None and plan.content == stack.digest(parameters):
+            return plan.act is Act.NONE
+        return found.as_sent and stack.tag(parameters) in found.tags
 
     def _settled(self, stack: RenderedStack) -> Stack | None:
         """Return the stack once nothing is under way on it: an earlier run may have been killed half-way.
@@ -73,12 +101,16 @@ class Launcher:
         One whose creation failed never worked, so it is deleted, and None returned.
         """
         found = self._once(stack, lambda found: found is None or not found.in_progress)
-        if found is not None and found.status in ("CREATE_FAILED", "DELETE_FAILED"):
-            self.heat.delete(found.id)
-            found = self._once(stack, lambda found: found is None or found.status == "DELETE_FAILED")
-        if found is not None and found.status == "DELETE_FAILED":
-            raise self._failure(stack, found.id, found.status, found.reason)
+        if found is not None and found.never_worked:
+            self._delete(stack, found.id)
+            return None
         return found
+
+    def _delete(self, stack: RenderedStack, stack_id: str) -> None:
+        self.heat.delete(stack_id)
+        found = self._once(stack, lambda found: found is None or found.status == "DELETE_FAILED")
+        if found is not None:
+            raise failure_of(self.heat, found, stack_id)
 
     def _once(self, stack: RenderedStack, holds: Callable[[Stack | None], bool]) -> Stack | None:
         def settled() -> tuple[Stack | None] | None:
@@ -86,104 +118,117 @@ class Launcher:
             return (found,) if holds(found) else None
 
         what = f"stack {stack.stack_name} to settle"
-        return wait_until(settled, self.clock, timeout=self.timeout, what=what, interval=self.poll)[0]
+        return wait_until(settled, self.clock, timeout=self._timeout(stack), what=what, interval=self.poll)[0]
 
-    def _create(self, stack: RenderedStack, parameters: Mapping[str, Any], tag: str) -> Stack:
-        stack_id = self.heat.create(stack.stack_name, **_body(stack, parameters, tag, self.timeout))
-        return self._finish(stack, stack_id, frozenset())
+    def _create(self, stack: RenderedStack, parameters: Mapping[str, Any]) -> Stack:
+        body = self._body(stack, parameters)
+        self.heat.preview(stack.stack_name, **body)
+        stack_id = _begun(stack, lambda: self.heat.create(stack.stack_name, **body))
+        return self._finish(stack, stack_id, frozenset(), new=True)
 
-    def _update(
-        self, found: Stack, stack: RenderedStack, parameters: Mapping[str, Any], tag: str
-    ) -> tuple[Change, Stack]:
-        body = _body(stack, parameters, tag, self.timeout)
-        changes = self.heat.preview_update(found.id, **body)
+    def _update(self, found: Stack, stack: RenderedStack, parameters: Mapping[str, Any]) -> tuple[Change, Stack]:
+        body = self._body(stack, parameters)
+        content = self.heat.content(found.identity)
+        changes = foreseen(self.heat, found, content, body, tag=stack.tag(parameters))
+        self._judge(stack, parameters, changes)
         seen = frozenset(event.id for event in self.heat.events(found.id))
-        self.heat.update(found.id, **body)
-        updated = self._finish(stack, found.id, seen)
-        touched = any(names for kind, names in changes.items() if kind != "unchanged")
+        _begun(stack, lambda: self.heat.update(found.id, **body))
+        updated = self._finish(stack, found.id, seen, new=False)
+        touched = any(one.kind is not Kind.UNCHANGED for one in changes)
         return (Change.UPDATED if touched or updated.outputs != found.outputs else Change.UNCHANGED), updated
 
-    def _finish(self, stack: RenderedStack, stack_id: str, seen: frozenset[str]) -> Stack:
-        ended = self._wait(stack, stack_id, seen)
-        if not ended.status.endswith("_COMPLETE"):
-            raise self._failure(stack, stack_id, ended.status, ended.reason)
+    def _judge(self, stack: RenderedStack, parameters: Mapping[str, Any], changes: tuple[ResourceChange, ...]) -> None:
+        plan = self.foreseen.get(stack.name)
+        if plan is not None and plan.content == stack.digest(parameters) and plan.resources != changes:
+            raise PlanStale(f"Heat would now do otherwise to stack {stack.stack_name} than was planned", hint=_AGAIN)
+        refused = [name for name in lost(changes) if name not in self.allowed]
+        if refused and self.rules.of(stack.name).protected:
+            raise ProtectedRefused(
+                f"{', '.join(refused)} of stack {stack.stack_name} would be replaced or deleted",
+                hint=f"the same with --allow-replace {','.join(refused)}, if that is meant",
+            )
+
+    def _finish(self, stack: RenderedStack, stack_id: str, seen: frozenset[str], *, new: bool) -> Stack:
+        end = ended(
+            self.heat, self.clock, stack_id, seen,
+            name=stack.stack_name, timeout=self._timeout(stack), poll=self.poll,
+            report=lambda event: self.report(stack.name, event),
+        )  # fmt: skip
+        if end.status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):  # a rollback ends complete too
+            failure = failure_of(self.heat, end, stack_id)
+            raise self._gone_back(stack, failure, new=new) if self._rolls_back else failure
         found = self.heat.find(stack.stack_name)
         if found is None:
             raise StackFailed(f"stack {stack.stack_name} vanished when it was complete")
         return found
 
-    def _failure(self, stack: RenderedStack, stack_id: str, status: str, reason: str) -> StackFailed:
-        worst = deepest_failure(self.heat.resources(stack_id))
-        why = f"{worst.name} ({worst.kind}): {worst.reason}" if worst else reason
-        return StackFailed(
-            f"stack {stack.stack_name} is {status}: {why}", hint="mend the cause, then run the same command again"
+    @property
+    def _rolls_back(self) -> bool:
+        return self.rules.on_failure is OnFailure.ROLLBACK
+
+    def _gone_back(self, stack: RenderedStack, failure: StackFailed, *, new: bool) -> PipelineError:
+        """Wait until Heat has rolled a failed stack back, and return how that ended; a new one is deleted then."""
+        back = self._once(
+            stack, lambda found: found is None or found.status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED")
+        )
+        if back is not None and back.status == "ROLLBACK_FAILED":
+            return StackFailed(f"{failure.message}; and it could not be rolled back: {back.reason}", hint=_AGAIN)
+        if back is not None and new:
+            self._delete(stack, back.id)
+        return FailedAndReverted(
+            f"{failure.message}; {'it is deleted again' if new else 'it was rolled back'}", hint=_AGAIN
         )
 
-    def _wait(self, stack: RenderedStack, stack_id: str, seen: frozenset[str]) -> Event:
-        """Return the event that ends the action begun after the events in `seen`."""
-        deadline, known = self.clock.monotonic() + self.timeout, set(seen)
-        while True:
-            for event in self.heat.events(stack_id):
-                if event.id in known:
-                    continue
-                known.add(event.id)
-                self.report(stack.name, event)
-                if event.resource == stack.stack_name and event.status.endswith(("_COMPLETE", "_FAILED")):
-                    return event
-            if self.clock.monotonic() > deadline:
-                raise Inconclusive(
-                    f"stack {stack.stack_name} did not end within {self.timeout:.0f} s",
-                    hint=f"openstack stack event list {stack.stack_name}",
-                )
-            self.clock.sleep(self.poll)
+    def _body(self, stack: RenderedStack, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        timeout = self._timeout(stack)
+        return stack.body(parameters, timeout=timeout, rollback=self._rolls_back, labels=self.labels)
+
+    def _timeout(self, stack: RenderedStack) -> float:
+        return self.rules.of(stack.name).timeout or self.timeout
 
 
 def launch_all(stacks: Sequence[RenderedStack], launcher: Launcher, given: Mapping[str, Any]) -> dict[str, Launched]:
     """Launch `stacks`, each as soon as those it needs are complete; return them by name.
 
-    `given` are the inputs that come from no stack, secrets as Secret.
-    When one fails, those under way are waited for, no other is begun, and the first error is raised.
+    `given` are the inputs that come from no stack, secrets as Secret. When one fails, those under way are waited for,
+    no other is begun, and the first error is raised: with what it means where nothing was changed, else naming what
+    was.
     """
     by_name = {stack.name: stack for stack in stacks}
-    order = TopologicalSorter({stack.name: stack.needs for stack in stacks})
-    order.prepare()
-    done: dict[str, Launched] = {}
-    errors: list[PipelineError] = []
-    running: dict[Future[Launched], str] = {}
-    with ThreadPoolExecutor(max_workers=max(len(stacks), 1), thread_name_prefix="stack") as pool:
-        while (order.is_active() and not errors) or running:
-            for name in order.get_ready() if not errors else ():
-                outputs = {GIVEN: given, **{known: launched.outputs for known, launched in done.items()}}
-                running[pool.submit(launcher.launch, by_name[name], outputs)] = name
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                name = running.pop(future)
-                try:
-                    done[name] = future.result()
-                except PipelineError as error:
-                    errors.append(error)
-                else:
-                    order.done(name)
+
+    def launch(name: str, done: Mapping[str, Launched]) -> Launched:
+        return launcher.launch(by_name[name], {GIVEN: given, **{known: one.outputs for known, one in done.items()}})
+
+    done, errors = in_order({stack.name: stack.needs for stack in stacks}, launch)
     if errors:
-        raise errors[0]
+        raise _told(errors, [name for name, one in done.items() if one.change is not Change.UNCHANGED])
     return done
 
 
-def deepest_failure(resources: Sequence[Resource]) -> Resource | None:
-    """Return the failed resource nested deepest, for those above it only repeat its reason."""
-    failed = [resource for resource in resources if resource.status.endswith("_FAILED")]
-    return max(failed, key=lambda resource: resource.depth, default=None)
+def _told(errors: Sequence[PipelineError], changed: Sequence[str]) -> PipelineError:
+    """Return the first error as what it is: one that leaves all as it was does not where others were changed."""
+    first, others = errors[0], errors[1:]
+    also = "".join(f"; also: {error.message}" for error in others)
+    if isinstance(first, HeatRefused) and not changed and not others:
+        return meaning(first)
+    if isinstance(first, HeatRefused | PlanStale | ProtectedRefused | FailedAndReverted) and (changed or others):
+        kept = f"; changed by this run, and kept: {', '.join(changed)}" if changed else ""
+        return StackFailed(f"{first.message}{also}{kept}", hint=first.hint or _AGAIN)
+    first.message += also
+    return first
 
 
-def _body(stack: RenderedStack, parameters: Mapping[str, Any], tag: str, timeout: float) -> dict[str, Any]:
-    """Return what Heat is asked with: the one place where secrets among the parameters are revealed."""
-    revealed = {key: value.reveal() if isinstance(value, Secret) else value for key, value in parameters.items()}
-    return {
-        "template": stack.template,
-        "files": dict(stack.files),
-        "environment": stack.heat_environment(revealed),
-        "tags": f"heat-deploys-heat,{tag}",
-        "timeout_mins": max(1, round(timeout / 60)),
-    }
+def _begun(stack: RenderedStack, ask: Callable[[], T]) -> T:
+    """Return what Heat answers when it is asked to begin. Raises OutcomeUnknown where it did not say whether it did."""
+    try:
+        return ask()
+    except HeatRefused as refused:
+        if refused.status and refused.status < 500:
+            raise
+        raise OutcomeUnknown(
+            f"{refused.message}: whether it began is not known",
+            hint=f"openstack stack event list {stack.stack_name}; the same command again goes on from there",
+        ) from refused
 
 
 def _dig(outputs: Outputs, path: tuple[str, ...]) -> Any:

@@ -21,6 +21,7 @@ from pipeline.policy import Policy
 from pipeline.promotion import Promotion, Verification
 from pipeline.quantities import Seconds
 from pipeline.secrets import Secrets
+from pipeline.stackrules import StackRules
 from pipeline.yamlfile import Document, read
 
 __all__ = ["ALL", "Environment", "Provider", "Role", "Tls", "Topology", "layers", "list_environments", "load"]
@@ -262,6 +263,7 @@ class Environment(_Frozen):
     lock: Lock = Lock()
     secrets: Secrets = Secrets()
     tls: Tls | None = None
+    stacks: StackRules = StackRules()
 
     @property
     def scheme(self) -> str:

@@ -3,6 +3,7 @@
 PipelineError                 1   internal error
 ├── ConfigurationInvalid      3   invalid configuration or template, nothing touched
 ├── GateRefused               4   a promotion's gate said no
+├── ProtectedRefused          4   what is protected would be lost, and was not named
 ├── LockHeld                  5   another run owns the environment
 ├── PlanStale                 6   the world changed since the plan was made
 ├── FleetMixed                7   halted half-way, hosts on two releases
@@ -38,6 +39,7 @@ __all__ = [
     "PipelineError",
     "PlanStale",
     "PreflightUnreachable",
+    "ProtectedRefused",
     "StackFailed",
     "Unanswered",
     "VerificationFailed",
@@ -69,6 +71,12 @@ class ConfigurationInvalid(PipelineError):
 
 class GateRefused(PipelineError):
     """A promotion's gate said no."""
+
+    exit_code = 4
+
+
+class ProtectedRefused(PipelineError):
+    """A protected host or stack would be replaced or deleted, and nobody named it; nothing was touched."""
 
     exit_code = 4
 

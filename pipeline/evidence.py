@@ -19,9 +19,11 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pipeline.errors import ConfigurationInvalid, GateRefused
 from pipeline.promotion import Evidence, Promotion
 
-__all__ = ["Operation", "Record", "ReleaseLike", "from_json", "gate", "to_json"]
+__all__ = ["Operation", "Record", "ReleaseLike", "StackOperation", "from_json", "gate", "to_json"]
 
 Operation = Literal["deploy", "upgrade", "rollback", "verify", "smoke", "promote", "scale"]
+StackOperation = Literal["apply", "destroy", "drift"]
+"""What leaves a run, and no record about a release."""
 
 # Which operations' records are evidence of what.
 _KINDS: Mapping[Evidence, tuple[Operation, ...]] = {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
@@ -22,7 +22,7 @@ from pipeline.errors import ConfigurationInvalid
 from pipeline.hot import parse
 from pipeline.secrets import Secret
 
-__all__ = ["GIVEN", "RenderedStack", "launch_order", "render", "render_text", "write"]
+__all__ = ["GIVEN", "RenderedStack", "launch_order", "render", "render_text", "require_known", "write"]
 
 GIVEN = "given"
 """What stands for a stack among inputs, but is what the pipeline knows: ssh_public_key, identity_url."""
@@ -56,6 +56,29 @@ class RenderedStack:
         values = self.parameters if parameters is None else parameters
         return {"resource_registry": dict(self.registry), "parameters": dict(values)}
 
+    def body(
+        self, parameters: Mapping[str, Any], *, timeout: float, rollback: bool = False, labels: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """Return what Heat is sent to create, update or preview the stack with `parameters`.
+
+        It is for Heat alone: here, and nowhere else, secrets among the parameters are revealed. An action may take
+        `timeout` seconds; one that fails is rolled back if told so. Its tags name its content, and carry `labels`,
+        which are no content: other ones are no reason to update it.
+        """
+        revealed = {key: value.reveal() if isinstance(value, Secret) else value for key, value in parameters.items()}
+        return {
+            "template": self.template,
+            "files": dict(self.files),
+            "environment": self.heat_environment(revealed),
+            "tags": ",".join(("heat-deploys-heat", self.tag(parameters), *labels)),
+            "timeout_mins": max(1, round(timeout / 60)),
+            "disable_rollback": not rollback,
+        }
+
+    def tag(self, parameters: Mapping[str, Any]) -> str:
+        """Return the tag that a stack of this content has."""
+        return f"content-{self.digest(parameters)}"
+
     def digest(self, parameters: Mapping[str, Any]) -> str:
         """Return 16 hex digits that change with the template, its files or the values it is launched with.
 
@@ -88,6 +111,16 @@ def render(environment: Environment, templates: Path) -> tuple[RenderedStack, ..
         stack_name = f"{environment.name}-{name}"
         stacks.append(RenderedStack(name, stack_name, text, files, registry, entry.get("parameters") or {}, inputs))
     return launch_order(stacks)
+
+
+def require_known(environment: Environment, stacks: Sequence[RenderedStack]) -> None:
+    """Raises ConfigurationInvalid where an environment has rules for a stack that there is not."""
+    names = [stack.name for stack in stacks]
+    for unknown in sorted(set(environment.stacks.each) - set(names)):
+        raise ConfigurationInvalid(
+            f"{environment.name}: stacks.each: there is no stack {unknown!r} (there are: {', '.join(names)})",
+            hint=f"inv env.show {environment.name}",
+        )
 
 
 def launch_order(stacks: list[RenderedStack]) -> tuple[RenderedStack, ...]:

@@ -1,22 +1,14 @@
-"""Scaling a role out and in: which hosts come, which go, and that none goes with work in its hands."""
+"""Scaling a role out and in: which hosts come, and which go."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipeline.edges.parallel import on_each
-from pipeline.environment import Role
+from pipeline.environment import Environment, Role
 from pipeline.errors import ConfigurationInvalid
 from pipeline.fleet import Fleet, HostState
-from pipeline.inventory import Host, Inventory
-from pipeline.journal import Journal
-from pipeline.release import Release
-from pipeline.rollout import restart_plan
-from pipeline.site import Site
-from pipeline.upgrade import Rollout
 
-__all__ = ["SCALABLE", "Scaling", "plan_scaling", "refuse_loss", "retire"]
+__all__ = ["SCALABLE", "Scaling", "plan_scaling"]
 
 SCALABLE = (Role.ENGINE, Role.API)
 
@@ -29,6 +21,17 @@ class Scaling:
     count: int
     coming: int
     leaving: tuple[HostState, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the hosts that go."""
+        return tuple(state.host.name for state in self.leaving)
+
+    def of(self, environment: Environment) -> Environment:
+        """Return `environment` with so many hosts of the role."""
+        topology, role = environment.topology, self.role.value
+        group = topology.of(self.role).model_copy(update={"count": self.count})
+        return environment.model_copy(update={"topology": topology.model_copy(update={role: group})})
 
 
 def plan_scaling(fleet: Fleet, role: Role, count: int) -> Scaling:
@@ -47,36 +50,3 @@ def plan_scaling(fleet: Fleet, role: Role, count: int) -> Scaling:
             f"with {count} hosts of role {role}, none that runs would be left", hint="inv status ENV"
         )
     return Scaling(role, count, max(0, count - len(states)), states[count:])
-
-
-def retire(
-    site: Site, scaling: Scaling, release: Release, vhost: str, journal: Journal, *, gate: Callable[[], None]
-) -> None:
-    """Take the hosts that leave out of service, all at once: those that stay have to bear it anyway.
-
-    Engines drain with proof (see Rollout.retire), so that the host that goes holds nothing. Raises what `gate` raises,
-    Inconclusive where a drain takes longer than its policy, FleetMixed where its proof fails: then no host goes.
-    """
-    rollout = Rollout(site, restart_plan(Fleet(scaling.leaving), release, vhost), journal)
-    states = {state.host: state for state in scaling.leaving}
-
-    def take_out(host: Host) -> None:
-        gate()
-        rollout.retire(states[host])
-        site.progress.say(f"{host.name}: out of service, and holds nothing")
-
-    on_each(tuple(states), take_out)
-
-
-def refuse_loss(inventory: Inventory, counts: Callable[[Role], int]) -> None:
-    """Refuse to launch stacks with fewer hosts of a role than there are: theirs would go with work in their hands.
-
-    `counts` is what the environment says. Raises ConfigurationInvalid.
-    """
-    for role in SCALABLE:
-        if leaving := inventory.of(role)[counts(role) :]:
-            raise ConfigurationInvalid(
-                f"{', '.join(host.name for host in leaving)} would be deleted with what they have in hand: "
-                f"the environment wants {counts(role)} hosts of role {role}, and there are {len(inventory.of(role))}",
-                hint=f"inv scale {inventory.environment} --role {role} --count {counts(role)}, which drains them first",
-            )

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
-__all__ = ["Answer", "Event", "Resource", "Service", "Stack"]
+__all__ = ["Answer", "Content", "Event", "Kind", "Resource", "ResourceChange", "Service", "Stack"]
+
+_NEVER_WORKED = ("CREATE_FAILED", "DELETE_FAILED")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,54 @@ class Stack:
         """Whether the last action ended well."""
         return self.status.endswith("_COMPLETE")
 
+    @property
+    def as_sent(self) -> bool:
+        """Whether it is what was last sent: an update that was rolled back ends complete too, with the tags of it."""
+        return self.complete and not self.status.startswith("ROLLBACK")
+
+    @property
+    def never_worked(self) -> bool:
+        """Whether its creation failed, or it is a rest that could not be deleted."""
+        return self.status in _NEVER_WORKED
+
+    @property
+    def was_launched(self) -> bool:
+        """Whether it was launched to its end once, whatever became of later updates and checks."""
+        return self.complete or self.status.startswith(("UPDATE_", "CHECK_", "ROLLBACK_"))
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a stack was last sent: its template as Heat parsed it, its files, and its heat environment."""
+
+    template: Mapping[str, Any]
+    files: Mapping[str, str]
+    environment: Mapping[str, Any]
+
+
+class Kind(StrEnum):
+    """What an update does to a resource, in Heat's words."""
+
+    ADDED = "added"
+    UPDATED = "updated"
+    REPLACED = "replaced"
+    DELETED = "deleted"
+    UNCHANGED = "unchanged"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ResourceChange:
+    """What an update does to one resource; `path` is its name, after those of the resources it is nested in."""
+
+    path: str
+    kind: Kind
+    type: str
+
+    @property
+    def head(self) -> str:
+        """The name of the resource of the stack itself that this one is, or is nested in."""
+        return self.path.partition("/")[0]
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -60,6 +111,11 @@ class Resource:
     physical_id: str
     stack: str
     depth: int
+
+    @property
+    def failed(self) -> bool:
+        """Whether the last action on it failed."""
+        return self.status.endswith("_FAILED")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from pipeline import environment, evidence, schema
-from pipeline.access import cloud_of, identity_url, is_deployed, open_site
+from pipeline.access import cloud_of, forget, identity_url, is_deployed, open_site
+from pipeline.comparison import Comparison, compare_environments, compare_releases
+from pipeline.consequences import consequences, hosts_leaving, losses
 from pipeline.deploy import Change as StackChange
 from pipeline.deploy import Launcher, launch_all
+from pipeline.destroy import Destroyer, destroy_all, doomed
 from pipeline.edges.clock import Clock
 from pipeline.edges.heat import Event, Heat, HeatRefused, connect
 from pipeline.edges.heatcode import schemas_of, unpack
 from pipeline.edges.hosts import observe, visible
 from pipeline.edges.lock import Holder, Lease, Locks, ToozLocks
+from pipeline.edges.refusals import untouched
 from pipeline.edges.runs import Request, Run, Runs
 from pipeline.edges.ssh import generate_key
 from pipeline.edges.store import Store, who
@@ -31,7 +37,7 @@ from pipeline.edges.wheelhouse import Built, Wheelhouse
 from pipeline.edges.yamledit import set_value
 from pipeline.environment import Environment, Role
 from pipeline.errors import ConfigurationInvalid, FleetMixed, Inconclusive, PipelineError, VerificationFailed
-from pipeline.evidence import Operation
+from pipeline.evidence import Operation, StackOperation
 from pipeline.fanout import HostResult, Listener, chosen, fan_out
 from pipeline.fleet import Fleet, HostState
 from pipeline.hosterrors import errors_since
@@ -40,17 +46,21 @@ from pipeline.junit import OUTCOMES
 from pipeline.localcloud.settings import PLUGINS
 from pipeline.lookup import Lookup
 from pipeline.origins import Setting, settings
+from pipeline.plan import Plan, require_fresh, to_json
+from pipeline.planning import at_rest, survey
 from pipeline.progress import Progress
 from pipeline.provision import BACKING, bring_up, configure_release, configure_services, install_release
 from pipeline.recorder import Outcome, recorded
 from pipeline.release import Release
-from pipeline.render import RenderedStack, render
+from pipeline.render import RenderedStack, render, require_known
+from pipeline.retire import retire
 from pipeline.rolling import Change, manifest, manifests, plan_rollback, plan_upgrade, roll_out, tell
 from pipeline.rollout import Batch, RolloutPlan, plan_rollout, running_release, vhost_of
-from pipeline.scaling import Scaling, plan_scaling, refuse_loss, retire
+from pipeline.scaling import Scaling, plan_scaling
 from pipeline.site import Site
 from pipeline.smoke import RungResult, SmokeReport, climb
 from pipeline.spans import overhead
+from pipeline.stackdrift import CHECKS, Drift, HostDrift, check_stacks
 from pipeline.status import HostStatus, region_status
 from pipeline.traffic import Traffic, TrafficReport, dismiss
 from pipeline.validation import WRITER, Catalogue, Problem, path_of, validate
@@ -68,7 +78,7 @@ _CANARY = "canary"  # how the names of the stacks of a rollout's own customers s
 class Changing:
     """A run that changes an environment: its own log, and the lock it holds."""
 
-    operation: Operation
+    operation: Operation | StackOperation
     environment: str
     log: Run
     lease: Lease
@@ -151,7 +161,12 @@ class Pipeline:
 
     def render(self, name: str) -> tuple[RenderedStack, ...]:
         """Return the stacks of an environment, those first that others need. Raises ConfigurationInvalid."""
-        return render(self.environment(name), self.workspace.templates)
+        return self._rendered(self.environment(name))
+
+    def _rendered(self, target: Environment) -> tuple[RenderedStack, ...]:
+        stacks = render(target, self.workspace.templates)
+        require_known(target, stacks)
+        return stacks
 
     def validate(self, names: Sequence[str], releases: Sequence[str] = ()) -> tuple[Problem, ...]:
         """Return what is wrong with the stacks of environments by the schemas of `releases` of Heat (of all: none).
@@ -182,43 +197,49 @@ class Pipeline:
             self.wheelhouse.check(built)
         return built
 
-    def deploy(self, name: str, reference: str, *, lock_wait: float = 0) -> bool:
+    def deploy(self, name: str, reference: str, *, allowed: Collection[str] = (), lock_wait: float = 0) -> bool:
         """Launch the stacks of an environment and bring its hosts up on a release; return whether anything changed.
 
-        Refuses (ConfigurationInvalid) a region that runs another release: that is an upgrade.
+        Refuses (ConfigurationInvalid) a region that runs another release: that is an upgrade. Raises ProtectedRefused
+        where a protected stack would lose what is not `allowed` by name.
         """
         target, cloud = self._within_reach(name)
         built = self.build(reference)  # first: a release that does not exist must not leave half a region
-        self._check_deploy(target, built.release)
-        with (
-            self._changing("deploy", name, lock_wait) as run,
-            self._recorded("deploy", name, built.release) as outcome,
-        ):
-            self._check_deploy(target, built.release)  # the lock may have been waited for
-            changed = self._launch(target, cloud)
-            installed = self._bring_up(name, built.release, built, outcome, run)
+        _refuse_other_release(name, self.releases_on(name), built.release)
+        with self._changing("deploy", name, lock_wait) as run:
+            _refuse_other_release(name, self.releases_on(name), built.release)  # the lock may have been waited for
+            at_rest(cloud, self.render(name), self.clock, timeout=target.deadlines.stack)
+            plan = self._survey(target, cloud, built.release.id)
+            plan.require(allowed)
+            with self._recorded("deploy", name, built.release) as outcome:
+                changed = self._carry_out(plan, target, cloud, run, allowed, built.release)
+                installed = self._bring_up(name, built.release, built, outcome, run)
         return changed or installed
 
     def scale(self, name: str, role: Role, count: int, *, lock_wait: float = 0) -> Scaling:
         """Have `count` hosts of a role: new ones come up on the region's release, those that go are drained first.
 
         The environment's own file is changed to say so, before a host comes and after those that go hold nothing.
-        Raises ConfigurationInvalid, FleetMixed in the middle of an upgrade, and what pipeline.scaling.retire raises.
+        Raises ConfigurationInvalid, FleetMixed in the middle of an upgrade, ProtectedRefused, and what
+        pipeline.retire.retire raises.
         """
-        cloud = cloud_of(self.workspace, self.environment(name))
+        target, cloud = self._within_reach(name)
         with self._changing("scale", name, lock_wait) as run, self.site(name) as site:
             fleet = observe(site.region.inventory, site.remote)
-            release, vhost = _on(site, fleet)
+            release, _ = _on(site, fleet)
             scaling = plan_scaling(fleet, role, count)
-            built = self.build(release.id) if scaling.coming else None
+            at_rest(cloud, self.render(name), self.clock, timeout=target.deadlines.stack)
+            plan = self._survey(scaling.of(target), cloud, release.id)
+            plan.require(())
+            leaving = {*scaling.names, *hosts_leaving(plan)}
+            built = self.build(release.id) if scaling.coming or leaving - set(scaling.names) else None
             with self._recorded("scale", name, release) as outcome:
                 outcome.counts.update(hosts_coming=scaling.coming, hosts_leaving=len(scaling.leaving))
-                if scaling.leaving:
-                    with self.progress.stage("drain"):
-                        retire(site, scaling, release, vhost, Journal(self.clock, run.log), gate=run.gate)
+                self._tell(plan)
+                self._retire(site, leaving, release, run)
                 self._set_count(name, scaling)
                 run.gate()
-                self._launch(self.environment(name), cloud)
+                self._launch(self.environment(name), cloud, plan, run, ())
                 self._bring_up(name, release, built, outcome, run)
         return scaling
 
@@ -228,6 +249,36 @@ class Pipeline:
         if before != scaling.count:
             set_value(path, ("topology", role, "count"), scaling.count)
             self.progress.say(f"{path.name}: topology.{role}.count: {before} → {scaling.count}; commit it")
+
+    def plan_stacks(self, name: str, reference: str = "") -> Plan:
+        """Return what launching an environment's stacks would do, and on which release its hosts are brought up.
+
+        Nothing is changed, here or there. Raises what pipeline.planning.survey raises, and ConfigurationInvalid for a
+        region that runs another release.
+        """
+        target, cloud = self._within_reach(name)
+        built = self.wheelhouse.find(reference) if reference else None
+        if built:
+            _refuse_other_release(name, self.releases_on(name), built.release)
+        return self._survey(target, cloud, built.release.id if built else "")
+
+    def apply(self, plan: Plan, *, allowed: Collection[str] = (), lock_wait: float = 0) -> bool:
+        """Do what was planned, and nothing else; return whether anything changed.
+
+        Raises PlanStale where the plan made again is another, and ProtectedRefused; both before anything is touched.
+        """
+        name = plan.environment
+        plan.require(allowed)
+        target, cloud = self._within_reach(name)
+        built = self.build(plan.release) if plan.release else None
+        with self._changing("apply", name, lock_wait) as run, ExitStack() as record:
+            require_fresh(plan, self.plan_stacks(name, plan.release))
+            run.log.save("plan", json.loads(to_json(plan)))
+            if built is None:
+                return self._carry_out(plan, target, cloud, run, allowed)
+            outcome = record.enter_context(self._recorded("deploy", name, built.release))
+            changed = self._carry_out(plan, target, cloud, run, allowed, built.release)
+            return self._bring_up(name, built.release, built, outcome, run) or changed
 
     def releases_on(self, name: str) -> frozenset[str]:
         """Return the ids of the releases that hosts of a region are on: none before its first deploy, two in a rollout.
@@ -239,15 +290,6 @@ class Pipeline:
             return frozenset()
         with self.site(name) as site:
             return observe(site.region.inventory, site.remote).releases
-
-    def _check_deploy(self, target: Environment, release: Release) -> None:
-        """Refuse (ConfigurationInvalid) what is no deploy: another release than runs, or fewer hosts than there are."""
-        if not is_deployed(target, cloud_of(self.workspace, target)):
-            return
-        with self.site(target.name) as site:
-            inventory = site.region.inventory
-            _refuse_other_release(target.name, observe(inventory, site.remote).releases, release)
-            refuse_loss(inventory, lambda role: target.topology.of(role).count)
 
     def _bring_up(self, name: str, release: Release, built: Built | None, outcome: Outcome, run: Changing) -> bool:
         """Install a release on the hosts of a launched region and start it; return whether anything changed.
@@ -368,7 +410,7 @@ class Pipeline:
         plan, settings, started = change.plan, site.environment.traffic, self.clock.now()
         run.log.save("plan", plan.to_json())
         tell(site, change)
-        with self._recorded(run.operation, site.environment.name, plan.target) as outcome:
+        with self._recorded("rollback" if plan.rollback else "upgrade", site.environment.name, plan.target) as outcome:
             journal = Journal(self.clock, run.log)
             self._dismiss_canary(site)
             with Traffic(partial(_customer, site, self.workspace), settings, self.clock, prefix=_CANARY) as traffic:
@@ -507,29 +549,126 @@ class Pipeline:
         self.lookup.region(target, lambda: cloud)
         return target, cloud
 
-    def _launch(self, target: Environment, cloud: Heat) -> bool:
-        stacks = self.render(target.name)
-        given = {
-            "ssh_public_key": generate_key(self.workspace.key(target.name)),
-            "identity_url": identity_url(cloud),
-            **self.lookup.region(target, lambda: cloud),
-        }
+    def doomed(self, name: str, allowed: Collection[str]) -> tuple[str, ...]:
+        """Return the names of the stacks that `destroy` would destroy. Raises ProtectedRefused as it does."""
+        target = self.environment(name)
+        there = doomed(cloud_of(self.workspace, target), target, self.render(name), allowed)
+        return tuple(stack.name for stack in there.values())
 
-        def heard(stack: str, event: Event) -> None:
-            if event.status.endswith(("_FAILED", "_COMPLETE")):
-                self.progress.say(f"{stack}: {event.resource} {event.status} {event.reason}".rstrip()[:160])
+    def destroy(self, name: str, *, allowed: Collection[str] = (), lock_wait: float = 0) -> bool:
+        """Destroy the stacks of an environment, and forget its key; return whether there were any.
 
+        Raises ProtectedRefused, before anything is touched, where a protected one is not `allowed` by name.
+        """
+        target, stacks = self.environment(name), self.render(name)
+        cloud = cloud_of(self.workspace, target)
+        with self._changing("destroy", name, lock_wait):
+            there = doomed(cloud, target, stacks, allowed)
+            with self.progress.stage("destroy"):
+                destroy_all(there, stacks, Destroyer(cloud, self.clock, _timeouts(target, stacks), self._heard))
+            forget(self.workspace, name)
+        return bool(there)
+
+    def drift(self, name: str, *, lock_wait: float = 0) -> Drift:
+        """Return what of a region is not as it was launched, or as it is rendered now; Heat checks every stack.
+
+        Takes the lock, since a check is an action on each stack; nothing else is changed.
+        """
+        target, stacks = self.environment(name), self.render(name)
+        cloud = cloud_of(self.workspace, target)
+        with self._changing("drift", name, lock_wait):
+            plan = self._survey(target, cloud, "")
+            with untouched():
+                checked = check_stacks(cloud, self.clock, plan, _timeouts(target, stacks), self._heard)
+            hosts, unseen = self._host_drift(name)
+        return Drift(name, checked, hosts, unseen)
+
+    def compare(self, left: str, right: str) -> Comparison:
+        """Return what differs between two environments, or between two releases that were built.
+
+        Raises ConfigurationInvalid where they are neither.
+        """
+        known = environment.list_environments(self.workspace.environments)
+        if left in known or right in known:
+            templates = self.workspace.templates
+            return compare_environments(
+                self.environment(left), self.environment(right), lambda one: render(one, templates)
+            )
+        return compare_releases(self.wheelhouse.find(left).release, self.wheelhouse.find(right).release)
+
+    def _host_drift(self, name: str) -> tuple[tuple[HostDrift, ...], str]:
+        """Return what the checks of hosts' configuration found, and why they could not look."""
+        try:
+            results = self.verify(name, Selection.of(expression=CHECKS)).results
+        except PipelineError as error:
+            return (), error.message
+        failed = (one for one in results if one.outcome in ("failed", "error"))
+        return tuple(HostDrift(one.host, one.name, one.message) for one in failed), ""
+
+    def _survey(self, target: Environment, cloud: Heat, release: str) -> Plan:
+        key = self.workspace.key(target.name)
+        given = self._given(target, cloud) | ({"ssh_public_key": generate_key(key)} if key.exists() else {})
+        return survey(cloud, target, self.workspace.templates, self._rendered(target), given, release=release)
+
+    def _given(self, target: Environment, cloud: Heat) -> dict[str, Any]:
+        """Return what stacks take from no other stack, but for the key, which is made when they are launched."""
+        return {"identity_url": identity_url(cloud), **self.lookup.region(target, lambda: cloud)}
+
+    def _carry_out(
+        self,
+        plan: Plan,
+        target: Environment,
+        cloud: Heat,
+        run: Changing,
+        allowed: Collection[str],
+        release: Release | None = None,
+    ) -> bool:
+        """Launch the stacks as planned; return whether anything changed.
+
+        Where hosts are brought up on a `release`, those that go are out of service first.
+        """
+        self._tell(plan)
+        if release and (leaving := hosts_leaving(plan)):
+            with self.site(target.name) as site:
+                self._retire(site, leaving, release, run)
+        return self._launch(target, cloud, plan, run, allowed)
+
+    def _tell(self, plan: Plan) -> None:
+        for line in (*losses(plan), *chain.from_iterable(consequences(plan).values())):
+            self.progress.say(line)
+
+    def _retire(self, site: Site, leaving: Collection[str], release: Release, run: Changing) -> None:
+        if leaving:
+            with self.progress.stage("retire"):
+                retire(site, leaving, release, Journal(self.clock, run.log), gate=run.gate)
+
+    def _launch(self, target: Environment, cloud: Heat, plan: Plan, run: Changing, allowed: Collection[str]) -> bool:
+        given = {"ssh_public_key": generate_key(self.workspace.key(target.name)), **self._given(target, cloud)}
+        launcher = Launcher(
+            cloud,
+            self.clock,
+            target.deadlines.stack,
+            self._heard,
+            rules=target.stacks,
+            foreseen=plan.by_name,
+            allowed=frozenset(allowed),
+            labels=(*([f"release-{plan.release}"] if plan.release else []), f"run-{run.log.id}"),
+        )
         with self.progress.stage("stacks"):
-            launched = launch_all(stacks, Launcher(cloud, self.clock, target.deadlines.stack, heard), given)
+            launched = launch_all(self._rendered(target), launcher, given)
             for stack in launched.values():
                 self.progress.say(f"{stack.name}: {stack.change}")
         return any(stack.change is not StackChange.UNCHANGED for stack in launched.values())
+
+    def _heard(self, stack: str, event: Event) -> None:
+        if event.status.endswith(("_FAILED", "_COMPLETE")):
+            self.progress.say(f"{stack}: {event.resource} {event.status} {event.reason}".rstrip()[:160])
 
     def _tell_rung(self, rung: RungResult) -> None:
         self.progress.say(f"{rung.outcome}: {rung.name}: {rung.detail}")
 
     @contextmanager
-    def _changing(self, operation: Operation, name: str, lock_wait: float) -> Iterator[Changing]:
+    def _changing(self, operation: Operation | StackOperation, name: str, lock_wait: float) -> Iterator[Changing]:
         """Hold the environment's lock, and keep what is said and done in a directory of the run's own."""
         started, run_id = self.clock.now(), self.runs.name(operation)
         holder = Holder(who(), operation, run_id, socket.gethostname(), os.getpid(), started)
@@ -548,6 +687,11 @@ class Pipeline:
 
     def _recorded(self, operation: Operation, name: str, release: Release) -> AbstractContextManager[Outcome]:
         return recorded(self.store, self.clock, operation, name, release)
+
+
+def _timeouts(target: Environment, stacks: Iterable[RenderedStack]) -> dict[str, float]:
+    """Return how many seconds an action on each stack may take."""
+    return {one.name: target.stacks.of(one.name).timeout or target.deadlines.stack for one in stacks}
 
 
 def _on(site: Site, fleet: Fleet) -> tuple[Release, str]:

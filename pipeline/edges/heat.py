@@ -7,7 +7,7 @@ heatclient's `poll_for_events` never gives up and its `exc.BaseException` shadow
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ from heatclient import exc
 from heatclient.v1.client import Client
 from keystoneauth1.session import Session
 
+from pipeline.edges.heatanswers import changes_of, names_in, resources_of, stack_id_of, stack_of
 from pipeline.edges.sessions import Observer, root_cause, session_of, watched
 from pipeline.errors import PipelineError
 from pipeline.secrets import Secret
-from pipeline.stacks import Answer, Event, Resource, Service, Stack
+from pipeline.stacks import Answer, Content, Event, Resource, ResourceChange, Service, Stack
 
 __all__ = ["Answer", "Event", "Heat", "HeatRefused", "Resource", "Service", "Stack", "connect", "session_of"]
 
@@ -59,14 +60,14 @@ class Heat:
         """Return the stack called `name`, or None. Raises HeatRefused."""
         with _translated(f"looking for stack {name}"):
             try:
-                return _stack(self._client.stacks.get(name, resolve_outputs=outputs))
+                return stack_of(self._client.stacks.get(name, resolve_outputs=outputs))
             except exc.HTTPNotFound:
                 return None
 
-    def list(self, **filters: str) -> tuple[Stack, ...]:
-        """Return the project's stacks, newest first, without outputs. Raises HeatRefused."""
+    def list(self, **filters: str | Sequence[str]) -> tuple[Stack, ...]:
+        """Return the project's stacks that `filters` fit, newest first, without outputs. Raises HeatRefused."""
         with _translated("listing stacks"):
-            return tuple(_stack(found) for found in self._client.stacks.list(filters=filters))
+            return tuple(stack_of(found) for found in self._client.stacks.list(filters=filters))
 
     def create(self, name: str, **body: Any) -> str:
         """Start to create stack `name` and return its id.
@@ -99,13 +100,25 @@ class Heat:
         """Return the names of the resources that creating `name` would make. Raises HeatRefused."""
         with _translated(f"previewing stack {name}"):
             found = self._client.stacks.preview(stack_name=name, **body)
-            return tuple(_names(found.resources))
+            return tuple(names_in(found.resources))
 
-    def preview_update(self, stack_id: str, **body: Any) -> dict[str, tuple[str, ...]]:
-        """Return what an update would do: {added, updated, replaced, deleted, unchanged: resource names}."""
+    def preview_update(self, stack_id: str, **body: Any) -> tuple[ResourceChange, ...]:
+        """Return what an update would do to each resource, to nested ones too, sorted by path. Raises HeatRefused."""
         with _translated(f"previewing an update of stack {stack_id}"):
-            changes = self._client.stacks.preview_update(stack_id, **body)["resource_changes"]
-            return {kind: tuple(_resource_name(found) for found in changes.get(kind, ())) for kind in _CHANGES}
+            return changes_of(
+                self._client.stacks.preview_update(stack_id, show_nested=True, **body)["resource_changes"]
+            )
+
+    def content(self, stack_id: str) -> Content:
+        """Return what a stack was last sent; values of hidden parameters are masked by Heat. Raises HeatRefused."""
+        with _translated(f"reading the template of stack {stack_id}"):
+            stacks = self._client.stacks
+            return Content(stacks.template(stack_id), stacks.files(stack_id) or {}, stacks.environment(stack_id))
+
+    def check(self, stack_id: str) -> None:
+        """Start to compare a stack's resources with what there really is. Raises HeatRefused."""
+        with _translated(f"checking stack {stack_id}"):
+            self._client.actions.check(stack_id)
 
     def validate(self, **body: Any) -> Mapping[str, Any]:
         """Return Heat's reading of a template. Raises HeatRefused where it is not valid."""
@@ -120,7 +133,7 @@ class Heat:
             return tuple(
                 Event(
                     e.id,
-                    _link_stack(e),
+                    stack_id_of(e),
                     e.resource_name,
                     e.resource_status,
                     e.resource_status_reason or "",
@@ -133,7 +146,7 @@ class Heat:
         """Return the resources of a stack and of those nested in it. Raises HeatRefused."""
         with _translated(f"reading resources of stack {stack_id}"):
             found = self._client.resources.list(stack_id, nested_depth=depth)
-            return _resources(found)
+            return resources_of(found)
 
     def build_info(self) -> Mapping[str, Any]:
         """Return {"api": {"revision"}, "engine": {"revision"}} as one API and one engine answer it."""
@@ -206,9 +219,6 @@ class Heat:
         return self.endpoint(service_type).split("/v1")[0].rstrip("/") + "/"
 
 
-_CHANGES = ("added", "updated", "replaced", "deleted", "unchanged")
-
-
 def connect(
     cloud: str, clouds_yaml: Path | None = None, *, region: str | None = None, password: Secret | None = None
 ) -> Heat:
@@ -244,66 +254,14 @@ def _translated(doing: str) -> Iterator[None]:
         ) from error
     except (ksa_exceptions.ClientException, exc.BaseException, ValueError) as error:  # the last: an address is no URL
         raise HeatRefused(f"{doing}: {error}", hint="inv local.status, or look at the cloud's endpoints") from error
+    except (AttributeError, KeyError, TypeError) as error:  # heatclient takes any answer for one of Heat's
+        raise HeatRefused(
+            f"{doing}: what answered is not Heat, or not in order ({root_cause(error)})",
+            hint="look at the orchestration endpoint in the cloud's catalog",
+        ) from error
 
 
 def _address(text: str) -> str:
     """Return the address in keystoneauth's message, without its query."""
     found = re.search(r"https?://[^\s?]+", text)
     return found.group().rstrip(":") if found else "no address"
-
-
-def _stack(found: Any) -> Stack:
-    outputs = {one["output_key"]: one.get("output_value") for one in getattr(found, "outputs", None) or ()}
-    return Stack(
-        found.id,
-        found.stack_name,
-        found.stack_status,
-        found.stack_status_reason or "",
-        found.updated_time or "",
-        outputs,
-        tuple(getattr(found, "tags", None) or ()),
-    )
-
-
-def _resources(found: Iterable[Any]) -> tuple[Resource, ...]:
-    """Return resources with their depth: Heat lists nested ones flat, tied to the outer one by its physical id."""
-    listed = list(found)
-    outer = {one.physical_resource_id: _link_stack(one) for one in listed if one.physical_resource_id}
-    return tuple(
-        Resource(
-            one.resource_name,
-            one.resource_type,
-            one.resource_status,
-            one.resource_status_reason or "",
-            one.physical_resource_id or "",
-            _link_stack(one),
-            _depth(_link_stack(one), outer),
-        )
-        for one in listed
-    )
-
-
-def _depth(stack: str, outer: Mapping[str, str]) -> int:
-    depth = 0
-    while (stack := outer.get(stack, "")) != "":
-        depth += 1
-    return depth
-
-
-def _names(preview: Iterable[Any]) -> Iterator[str]:
-    """Yield the names in a preview, in which a nested stack stands as a list of its own."""
-    for entry in preview:
-        if isinstance(entry, list):
-            yield from _names(entry)
-        else:
-            yield _resource_name(entry)
-
-
-def _resource_name(change: Mapping[str, Any]) -> str:
-    return str(change["resource_name"])
-
-
-def _link_stack(found: Any) -> str:
-    """Return the id of the stack that a resource or event belongs to; its link ends in /stacks/NAME/ID."""
-    href = next((link["href"] for link in found.links if link["rel"] == "stack"), "")
-    return str(href.rpartition("/")[2])

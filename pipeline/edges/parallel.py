@@ -1,15 +1,16 @@
-"""The same act on several hosts at once."""
+"""The same act on several hosts at once, and on several things as wide as the order between them allows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from graphlib import TopologicalSorter
 from typing import TypeVar
 
 from pipeline.errors import PipelineError
 from pipeline.inventory import Host
 
-__all__ = ["on_each"]
+__all__ = ["in_order", "on_each"]
 
 T = TypeVar("T")
 _WIDTH = 64
@@ -30,3 +31,30 @@ def on_each(hosts: Sequence[Host], act: Callable[[Host], T]) -> tuple[T, ...]:
             error.message += f" (and {len(errors) - 1} more hosts failed)"
         raise error
     return tuple(future.result() for future in futures)
+
+
+def in_order(
+    needs: Mapping[str, Collection[str]], act: Callable[[str, Mapping[str, T]], T]
+) -> tuple[dict[str, T], list[PipelineError]]:
+    """Act on each name as soon as all that it `needs` are done; return what came of each, and the errors.
+
+    `act` is given what came of those done before. When one fails, those under way are waited for, and no other begins.
+    """
+    order = TopologicalSorter(needs)
+    order.prepare()
+    done: dict[str, T] = {}
+    errors: list[PipelineError] = []
+    running: dict[Future[T], str] = {}
+    with ThreadPoolExecutor(max_workers=max(len(needs), 1), thread_name_prefix="stack") as pool:
+        while (order.is_active() and not errors) or running:
+            for name in order.get_ready() if not errors else ():
+                running[pool.submit(act, name, dict(done))] = name
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                name = running.pop(future)
+                try:
+                    done[name] = future.result()
+                except PipelineError as error:
+                    errors.append(error)
+                else:
+                    order.done(name)
+    return done, errors

@@ -4,152 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import inf
 from typing import Any
 
 import pytest
+from memory_heat import MemoryHeat
 
-from pipeline.deploy import Change, Launched, Launcher, deepest_failure, launch_all
+from pipeline.deploy import Change, Launched, Launcher, launch_all
 from pipeline.edges.clock import FakeClock
 from pipeline.edges.heat import HeatRefused
-from pipeline.errors import Inconclusive, StackFailed
+from pipeline.edges.stackwait import failures
+from pipeline.errors import ConfigurationInvalid, FailedAndReverted, Inconclusive, OutcomeUnknown, StackFailed
 from pipeline.render import RenderedStack
 from pipeline.secrets import Secret
-from pipeline.stacks import Event, Resource, Stack
+from pipeline.stackrules import StackRules
+from pipeline.stacks import Resource
 
-KINDS = ("added", "updated", "replaced", "deleted", "unchanged")
 GIVEN = {"ssh_public_key": "ssh-ed25519 AAAA", "identity_url": "http://keystone.test/v3"}
-
-
-@dataclass
-class Kept:
-    """One stack as Heat keeps it: `due` is when the action under way ends."""
-
-    id: str
-    name: str
-    body: Mapping[str, Any]
-    status: str = ""
-    reason: str = ""
-    due: float = inf
-    end: str = "COMPLETE"
-    events: list[Event] = field(default_factory=list)
-    outputs: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def tags(self) -> tuple[str, ...]:
-        return tuple(self.body["tags"].split(",")) if self.body.get("tags") else ()
-
-
-class MemoryHeat:
-    """Heat of one project. An action takes `seconds` and ends as `ends` says: {"local-api": ["FAILED", "COMPLETE"]}."""
-
-    def __init__(self, clock: FakeClock) -> None:
-        self.clock = clock
-        self.kept: dict[str, Kept] = {}
-        self.seconds: dict[str, float] = {}
-        self.ends: dict[str, list[str]] = {}
-        self.outputs: dict[str, dict[str, Any]] = {}
-        self.failed: tuple[Resource, ...] = ()
-        self.done: list[str] = []
-        self._lock = threading.RLock()
-        self._ids = 0
-
-    def find(self, name: str, *, outputs: bool = True) -> Stack | None:
-        with self._lock:
-            self._pass_time()
-            one = self.kept.get(name)
-            if one is None:
-                return None
-            return Stack(one.id, one.name, one.status, one.reason, "", dict(one.outputs), one.tags)
-
-    def preview(self, name: str, **body: Any) -> tuple[str, ...]:
-        self._did("preview", name)
-        return ("host",)
-
-    def create(self, name: str, **body: Any) -> str:
-        with self._lock:
-            if name in self.kept:
-                raise HeatRefused(f"The Stack ({name}) already exists.", status=409)
-            self._ids += 1
-            self.kept[name] = Kept(f"id-{self._ids}", name, body)
-            self._begin(self.kept[name], "CREATE")
-            return self.kept[name].id
-
-    def preview_update(self, stack_id: str, **body: Any) -> dict[str, tuple[str, ...]]:
-        one = self._by_id(stack_id)
-        same = all(one.body[key] == body[key] for key in ("template", "files", "environment"))
-        return {**dict.fromkeys(KINDS, ()), "unchanged" if same else "updated": ("host",)}
-
-    def update(self, stack_id: str, **body: Any) -> None:
-        with self._lock:
-            one = self._by_id(stack_id)
-            if one.status.endswith("_IN_PROGRESS"):
-                raise HeatRefused(f"Stack {one.name} already has an action ({one.status}) in progress.", status=409)
-            one.body = body
-            self._begin(one, "UPDATE")
-
-    def delete(self, stack_id: str) -> None:
-        with self._lock:
-            self._begin(self._by_id(stack_id), "DELETE")
-
-    def events(self, stack_id: str, *, depth: int = 3) -> tuple[Event, ...]:
-        with self._lock:
-            self._pass_time()
-            return tuple(self._by_id(stack_id).events)
-
-    def resources(self, stack_id: str, *, depth: int = 3) -> tuple[Resource, ...]:
-        return self.failed
-
-    def left_by_an_earlier_run(self, stack: RenderedStack, status: str, *, tag: str = "", due: float = inf) -> Kept:
-        """Put a stack there as it was when a run was killed, with the events of all it went through."""
-        body = {**_parts(stack), "tags": f"heat-deploys-heat,{tag}"}
-        one = self.kept[stack.stack_name] = Kept("id-0", stack.stack_name, body, due=due)
-        one.outputs = dict(self.outputs.get(stack.stack_name, {}))
-        for past in ("CREATE_IN_PROGRESS", "CREATE_COMPLETE", status):
-            self._happens(one, past)
-        return one
-
-    def _by_id(self, stack_id: str) -> Kept:
-        for one in self.kept.values():
-            if one.id == stack_id:
-                return one
-        raise HeatRefused(f"The Stack ({stack_id}) could not be found.", status=404)
-
-    def _did(self, what: str, name: str) -> None:
-        with self._lock:
-            self.done.append(f"{what} {name}")
-
-    def _begin(self, one: Kept, action: str) -> None:
-        self._did(action.lower(), one.name)
-        ends = self.ends.get(one.name, [])
-        one.end = ends.pop(0) if ends else "COMPLETE"
-        one.due = self.clock.monotonic() + self.seconds.get(one.name, 3)
-        self._happens(one, f"{action}_IN_PROGRESS")
-
-    def _pass_time(self) -> None:
-        for one in tuple(self.kept.values()):
-            if one.due <= self.clock.monotonic():
-                one.due = inf
-                action = one.status.partition("_")[0]
-                if one.end == "COMPLETE" and action == "DELETE":
-                    del self.kept[one.name]
-                    continue
-                if one.end == "COMPLETE":
-                    one.outputs = dict(self.outputs.get(one.name, {}))
-                self._happens(one, f"{action}_{one.end}", "it says why" if one.end == "FAILED" else "")
-
-    def _happens(self, one: Kept, status: str, reason: str = "") -> None:
-        one.status, one.reason = status, reason
-        # A resource's own end comes before that of its stack, and is none of the stack's.
-        for resource in ("host", one.name):
-            number = f"{one.id}-{len(one.events)}"
-            one.events.append(Event(number, one.id, resource, status, reason, "2026-01-01T00:00:00Z"))
-
-
-def _parts(stack: RenderedStack) -> dict[str, Any]:
-    return {"template": stack.template, "files": dict(stack.files), "environment": stack.heat_environment()}
 
 
 def stack(name: str, template: str = "a: 1", **inputs: str) -> RenderedStack:
@@ -310,10 +182,10 @@ def test_the_end_of_a_resource_is_not_that_of_its_stack(heat: MemoryHeat, launch
 def test_a_failure_names_the_deepest_resource_with_its_reason(heat: MemoryHeat, launcher: Launcher) -> None:
     heat.ends["local-api"] = ["FAILED"]
     heat.failed = (
-        Resource("hosts", "OS::Heat::ResourceGroup", "CREATE_FAILED", "resources.hosts: No valid host", "", "s1", 0),
+        Resource("hosts", "OS::Heat::ResourceGroup", "CREATE_FAILED", "resources.hosts: No valid host", "s2", "s1", 0),
         Resource("server", "OS::Nova::Server", "CREATE_FAILED", "No valid host was found", "", "s3", 2),
         Resource("port", "OS::Neutron::Port", "CREATE_COMPLETE", "", "", "s4", 3),
-        Resource("1", "Region::Host", "CREATE_FAILED", "resources.server: No valid host", "", "s2", 1),
+        Resource("1", "Region::Host", "CREATE_FAILED", "resources.server: No valid host", "s3", "s2", 1),
     )
     with pytest.raises(StackFailed) as caught:
         launcher.launch(stack("api"), {})
@@ -324,14 +196,14 @@ def test_a_failure_names_the_deepest_resource_with_its_reason(heat: MemoryHeat, 
     assert caught.value.exit_code == 7
 
 
-def test_a_failure_of_no_resource_is_told_in_the_stacks_own_words(heat: MemoryHeat, launcher: Launcher) -> None:
+def test_a_failure_that_no_resource_keeps_is_told_by_its_event(heat: MemoryHeat, launcher: Launcher) -> None:
     heat.ends["local-api"] = ["FAILED"]
-    with pytest.raises(StackFailed, match="stack local-api is CREATE_FAILED: it says why"):
+    with pytest.raises(StackFailed, match="stack local-api is CREATE_FAILED: host: it says why"):
         launcher.launch(stack("api"), {})
 
 
-def test_nothing_is_deepest_where_nothing_failed() -> None:
-    assert deepest_failure([Resource("a", "T", "CREATE_COMPLETE", "", "", "s", 4)]) is None
+def test_there_is_no_failure_where_nothing_failed() -> None:
+    assert failures([Resource("a", "T", "CREATE_COMPLETE", "", "", "s", 4)]) == ()
 
 
 def test_a_stack_that_never_ends_is_inconclusive(heat: MemoryHeat, launcher: Launcher) -> None:
@@ -446,3 +318,175 @@ def test_a_secret_that_stays_changes_nothing_and_another_updates(heat: MemoryHea
         launch_all([one], launcher, {"service_password": Secret(text)})["identity"].change for text in ("a", "a", "b")
     ]
     assert changes == [Change.CREATED, Change.UNCHANGED, Change.UPDATED]
+
+
+# --- what becomes of a failure
+
+
+def _ruled(launcher: Launcher, **rules: Any) -> Launcher:
+    return replace(launcher, rules=StackRules.model_validate(rules))
+
+
+@pytest.fixture
+def back(launcher: Launcher) -> Launcher:
+    return _ruled(launcher, on_failure="rollback")
+
+
+def test_heat_is_told_whether_to_roll_back(heat: MemoryHeat, launcher: Launcher, back: Launcher) -> None:
+    launcher.launch(stack("api"), {})
+    back.launch(stack("engine"), {})
+    assert [heat.kept[name].body["disable_rollback"] for name in ("local-api", "local-engine")] == [True, False]
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_new_stack_that_failed_is_rolled_back_and_deleted(heat: MemoryHeat, back: Launcher, legacy: bool) -> None:
+    heat.ends["local-api"], heat.legacy = ["FAILED"], legacy
+    status = "ROLLBACK_COMPLETE" if legacy else "CREATE_FAILED"
+    with pytest.raises(FailedAndReverted, match=f"local-api is {status}: host: it says why; it is deleted") as caught:
+        launch_all([stack("api")], back, GIVEN)
+    assert caught.value.exit_code == 8
+    assert heat.kept == {}
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_an_update_that_failed_goes_back_and_is_done_again_by_the_next_run(
+    heat: MemoryHeat, back: Launcher, legacy: bool
+) -> None:
+    back.launch(stack("api"), {})
+    heat.ends["local-api"], heat.legacy = ["FAILED"], legacy
+    with pytest.raises(FailedAndReverted, match=r"local-api is \w+: host: it says why; it was rolled back"):
+        back.launch(stack("api", "a: 2"), {})
+    assert (heat.kept["local-api"].status, heat.kept["local-api"].body["template"]) == ("ROLLBACK_COMPLETE", "a: 1")
+    assert back.launch(stack("api", "a: 2"), {}).change is Change.UPDATED
+
+
+def test_the_tag_of_a_stack_that_was_rolled_back_proves_nothing(heat: MemoryHeat, launcher: Launcher) -> None:
+    heat.left_by_an_earlier_run(stack("api"), "ROLLBACK_COMPLETE", tag=tag_of(stack("api")))
+    launcher.launch(stack("api"), {})
+    assert heat.done == ["update local-api"]
+
+
+def test_a_rollback_that_fails_as_well_is_told(heat: MemoryHeat, back: Launcher) -> None:
+    heat.ends["local-api"] = ["FAILED", "FAILED"]
+    with pytest.raises(StackFailed, match="and it could not be rolled back: it says why"):
+        launch_all([stack("api")], back, GIVEN)
+
+
+def test_what_else_was_changed_stays_and_is_named(heat: MemoryHeat, back: Launcher) -> None:
+    heat.outputs["local-network"] = {"net": "n"}
+    heat.ends["local-api"] = ["FAILED"]
+    with pytest.raises(StackFailed, match="it is deleted again; changed by this run, and kept: network") as caught:
+        launch_all([stack("network"), stack("api", net="network.net")], back, GIVEN)
+    assert caught.value.exit_code == 7
+
+
+def test_every_failed_resource_is_named_and_none_that_repeats_another(heat: MemoryHeat, launcher: Launcher) -> None:
+    heat.ends["local-api"] = ["FAILED"]
+    hosts = [
+        Resource(f"api-{n}", "Region::Host", "CREATE_FAILED", "resources.server: quota", f"s{n}", "s", 0)
+        for n in (1, 2)
+    ]
+    servers = [Resource("server", "OS::Nova::Server", "CREATE_FAILED", f"Quota {n}", "", f"s{n}", 1) for n in (1, 2)]
+    heat.failed = (*hosts, *servers)
+    with pytest.raises(StackFailed) as caught:
+        launcher.launch(stack("api"), {})
+    assert caught.value.message.endswith(": server (OS::Nova::Server): Quota 1; server (OS::Nova::Server): Quota 2")
+
+
+def test_of_many_failures_a_few_are_named_and_the_others_counted(heat: MemoryHeat, launcher: Launcher) -> None:
+    heat.ends["local-api"] = ["FAILED"]
+    heat.failed = tuple(Resource(f"r{n}", "T", "CREATE_FAILED", "no", "", "s", 0) for n in range(9))
+    with pytest.raises(StackFailed, match=r"r4 \(T\): no; and 4 more"):
+        launcher.launch(stack("api"), {})
+
+
+def test_all_that_failed_side_by_side_are_told(heat: MemoryHeat, launcher: Launcher) -> None:
+    heat.ends = {"local-a": ["FAILED"], "local-b": ["FAILED"]}
+    with pytest.raises(StackFailed) as caught:
+        launch_all([stack("a"), stack("b")], _once_all_began(launcher, heat), GIVEN)
+    assert {f"stack local-{name} is CREATE_FAILED" in caught.value.message for name in "ab"} == {True}
+
+
+# --- rules and tags
+
+
+def test_a_stack_may_have_more_time_than_the_others(heat: MemoryHeat, launcher: Launcher) -> None:
+    ruled = _ruled(launcher, each={"api": {"timeout": "5m"}})
+    heat.seconds = {"local-api": 200, "local-engine": 200}
+    ruled.launch(stack("api"), {})
+    assert heat.kept["local-api"].body["timeout_mins"] == 5
+    with pytest.raises(Inconclusive):
+        ruled.launch(stack("engine"), {})
+
+
+def test_tags_name_release_and_run_and_are_no_reason_to_update(heat: MemoryHeat, launcher: Launcher) -> None:
+    first = replace(launcher, labels=("release-26.0.2-abc", "run-1"))
+    first.launch(stack("api"), {})
+    assert heat.kept["local-api"].tags == (
+        "heat-deploys-heat", tag_of(stack("api")), "release-26.0.2-abc", "run-1",
+    )  # fmt: skip
+    assert replace(launcher, labels=("run-2",)).launch(stack("api"), {}).change is Change.UNCHANGED
+    assert heat.kept["local-api"].tags[-1] == "run-1"
+
+
+# --- a cloud that goes away
+
+
+def _refusing(heat: MemoryHeat, method: str, *refusals: HeatRefused) -> None:
+    """Have `method` answer with `refusals` first."""
+    left, real = list(refusals), getattr(heat, method)
+
+    def answer(*arguments: Any, **body: Any) -> Any:
+        if left:
+            raise left.pop(0)
+        return real(*arguments, **body)
+
+    setattr(heat, method, answer)
+
+
+def test_a_heat_that_is_away_while_it_works_is_asked_again(heat: MemoryHeat, launcher: Launcher) -> None:
+    _refusing(heat, "events", HeatRefused("refused"), HeatRefused("Internal Server Error", status=500))
+    assert launcher.launch(stack("api"), {}).change is Change.CREATED
+
+
+def test_a_heat_that_stays_away_is_inconclusive_and_says_why(heat: MemoryHeat, launcher: Launcher) -> None:
+    _refusing(heat, "events", *[HeatRefused("Connection refused")] * 99)
+    with pytest.raises(Inconclusive, match="did not end within 60 s: Connection refused"):
+        launcher.launch(stack("api"), {})
+
+
+@pytest.mark.parametrize("status", [0, 500, 504])
+def test_a_stack_that_may_have_begun_is_an_unknown_outcome(heat: MemoryHeat, launcher: Launcher, status: int) -> None:
+    _refusing(heat, "create", HeatRefused("creating stack local-api: no answer in time", status=status))
+    with pytest.raises(OutcomeUnknown, match="whether it began is not known") as caught:
+        launch_all([stack("api")], launcher, GIVEN)
+    assert caught.value.exit_code == 12
+
+
+def test_a_quota_is_told_before_anything_is_touched(heat: MemoryHeat, launcher: Launcher) -> None:
+    quota = HeatRefused("You have reached the maximum stacks per tenant, 512.", status=403)
+    _refusing(heat, "create", quota)
+    with pytest.raises(ConfigurationInvalid, match="maximum stacks per tenant") as caught:
+        launch_all([stack("api")], launcher, GIVEN)
+    assert "quota" in caught.value.hint
+    assert heat.kept == {}
+
+
+def test_a_quota_half_way_names_what_was_done(heat: MemoryHeat, launcher: Launcher) -> None:
+    heat.outputs["local-network"] = {"net": "n"}
+    create = heat.create
+
+    def full(name: str, **body: Any) -> str:
+        if name == "local-api":
+            raise HeatRefused("You have reached the maximum stacks per tenant, 1.", status=403)
+        return create(name, **body)
+
+    heat.create = full  # type: ignore[method-assign]
+    with pytest.raises(StackFailed, match=r"per tenant, 1\.; changed by this run, and kept: network"):
+        launch_all([stack("network"), stack("api", net="network.net")], launcher, GIVEN)
+
+
+def test_a_stack_that_vanishes_while_it_is_made_is_a_failure(heat: MemoryHeat, launcher: Launcher) -> None:
+    _refusing(heat, "events", HeatRefused("not found", status=404))
+    with pytest.raises(StackFailed, match="stack local-api is GONE"):
+        launcher.launch(stack("api"), {})

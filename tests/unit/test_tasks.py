@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from builders import R26, SECRETS, ScriptedRemote, site
+from builders import R25, R26, SECRETS, ScriptedRemote, site
 from invoke.collection import Collection
 from invoke.program import Program
 from kept_releases import build_nothing, keep
@@ -30,6 +31,8 @@ from pipeline.edges.lock import Holder
 from pipeline.edges.ssh import Result
 from pipeline.edges.store import who
 from pipeline.errors import ConfigurationInvalid, HostUnreachable, PipelineError
+from pipeline.plan import Act, Live, Parameter, ParameterChange, Plan, StackPlan
+from pipeline.stackdrift import Drift, StackDrift
 
 HEAVY = (
     "paramiko", "heatclient", "openstack", "keystoneauth1", "pytest", "rich", "pydantic", "jinja2", "testinfra",
@@ -165,6 +168,9 @@ def test_environments_are_listed_and_shown(inv: Type) -> None:
         "env.show nope",
         "env.show nope --origin",
         "render nope --out out",
+        "plan nope",
+        "destroy nope",
+        "drift nope",
         "deploy nope --release 25.0.2",
         "upgrade nope --release 26.0.2",
         "upgrade nope --release 26.0.2 --plan",
@@ -246,6 +252,10 @@ def test_a_directory_that_cannot_be_written_to_is_told(inv: Type, tmp_path: Path
     "command",
     [
         "deploy local --release 25.0.2",
+        "plan local",
+        "plan local --release 25.0.2",
+        "destroy local --yes",
+        "drift local",
         "upgrade local --release 26.0.2",
         "upgrade local --release 26.0.2 --plan",
         "rollback local",
@@ -296,6 +306,136 @@ def test_a_cloud_that_does_not_answer_is_told(inv: Type, tmp_path: Path) -> None
     assert typed.status != 0
     assert "http://127.0.0.1:9" in typed.error
     assert "inv local.status" in typed.next
+
+
+# --- plan, apply, diff, destroy, drift
+
+
+@pytest.fixture
+def planned(inv: Type, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Act], None]:
+    """Return what decides whether there is something to do to the engines; the cloud is up, and launches nothing."""
+    _cloud_is_up(tmp_path)
+
+    def foresee(act: Act) -> None:
+        live = Live("id-1", "CREATE_COMPLETE", "", "", "")
+        parameters = (Parameter("flavor", ParameterChange.CHANGED, "[red]small", "big"),)
+        made = StackPlan(
+            "engine", "local-engine", act, False, live, "", "", (), parameters if act is Act.UPDATE else (), ()
+        )
+        monkeypatch.setattr(workflow, "survey", lambda *_, **__: Plan("local", "", "", "", (made,)))
+
+    foresee(Act.NONE)
+    monkeypatch.setattr(workflow, "launch_all", lambda *_: {})
+    return foresee
+
+
+def test_a_plan_ends_with_2_where_something_is_to_be_done_only_if_asked(
+    inv: Type, planned: Callable[[Act], None]
+) -> None:
+    assert inv("plan local --detailed-exitcode").status == 0
+    planned(Act.UPDATE)
+    assert inv("plan local").status == 0
+    typed = inv("plan local --detailed-exitcode")
+    assert (typed.status, typed.err) == (2, "")
+    assert "~ local-engine: to be updated" in typed.out
+    assert "parameter flavor: [red]small → big" in typed.out
+
+
+def test_a_plan_may_be_printed_as_json_and_nothing_else(inv: Type, planned: Callable[[Act], None]) -> None:
+    planned(Act.UPDATE)
+    assert json.loads(inv("plan local --json").out)["stacks"][0]["act"] == "update"
+
+
+def test_a_plan_is_kept_for_its_owner_alone_and_applied(
+    inv: Type, planned: Callable[[Act], None], tmp_path: Path
+) -> None:
+    path = tmp_path / "plan.json"
+    assert inv(f"plan local --out {path}").status == 0
+    assert path.stat().st_mode & 0o777 == 0o600
+    typed = inv(f"apply {path}")
+    assert (typed.status, typed.err) == (0, "")
+    assert typed.out.splitlines()[-1] == "local: nothing to change"
+    planned(Act.UPDATE)
+    stale = inv(f"apply {path}")
+    assert (stale.status, stale.next.split(",")[0]) == (6, "inv plan local")
+    assert stale.error == "the plan is stale: stack local-engine would be launched with other values now"
+
+
+@pytest.mark.parametrize("text", [None, "", "{}", "\x00"])
+def test_what_is_no_plan_is_not_applied(inv: Type, tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "plan.json"
+    if text is not None:
+        path.write_text(text)
+    typed = inv(f"apply {path}")
+    assert typed.status == 3
+    assert typed.error.startswith(f"{path}: ")
+
+
+def test_a_plan_that_cannot_be_kept_is_told(inv: Type, planned: Callable[[Act], None], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    typed = inv(f"plan local --out {tmp_path}/file/plan.json")
+    assert typed.status == 1
+    assert "cannot be written" in typed.error
+
+
+def test_two_environments_and_two_releases_are_compared(inv: Type, tmp_path: Path) -> None:
+    for release in (R25, R26):
+        keep(tmp_path / "cache" / "heat-deploys-heat", release)
+    typed = inv("diff local local-production")
+    assert (typed.status, typed.err) == (0, "")
+    assert "promotes_from" in typed.out
+    found = json.loads(inv("diff 25.0.2 26.0.2 --json").out)
+    assert {one["key"] for one in found["differences"]} >= {"worker RPC", "schema (Alembic head)"}
+
+
+@pytest.mark.parametrize("command", ["diff local nope", "diff nope local", "diff 26.0.2 nope", "diff local 26.0.2"])
+def test_what_cannot_be_compared_is_told(inv: Type, command: str) -> None:
+    typed = inv(command)
+    assert typed.status == 3
+    assert typed.next
+
+
+@pytest.fixture
+def doomed(planned: object, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the names of the environments that were destroyed."""
+    gone: list[str] = []
+    monkeypatch.setattr(workflow.Pipeline, "doomed", lambda *_: ("local-engine",))
+    monkeypatch.setattr(workflow.Pipeline, "destroy", lambda self, name, **_: bool(gone.append(name)) or True)
+    return gone
+
+
+def test_nothing_is_destroyed_where_nobody_can_be_asked(
+    inv: Type, doomed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("local\n"))
+    typed = inv("destroy local")
+    assert (typed.status, typed.error, doomed) == (3, "nothing was destroyed", [])
+    assert typed.next == "inv destroy local --yes asks nobody"
+    assert inv("destroy local --yes").out == "local: destroyed\n"
+    assert doomed == ["local"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("typed", "gone"), [("local\n", ["local"]), ("yes\n", []), ("\n", []), ("", [])])
+def test_destroying_asks_for_the_environments_name(
+    inv: Type, doomed: list[str], monkeypatch: pytest.MonkeyPatch, typed: str, gone: list[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", Terminal(typed))
+    assert inv("destroy local").status == (0 if gone else 3)
+    assert doomed == gone
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_drift_ends_with_10_and_json_stands_alone(inv: Type, monkeypatch: pytest.MonkeyPatch, found: bool) -> None:
+    stack = StackDrift("local-engine", "CHECK_COMPLETE", ("it is off",) if found else (), "", ())
+    monkeypatch.setattr(workflow.Pipeline, "drift", lambda *_, **__: Drift("local", (stack,)))
+    typed = inv("drift local --json")
+    assert (typed.status, json.loads(typed.out)["found"]) == ((10, 1) if found else (0, 0))
+    assert ("! local-engine" if found else "= local-engine") in inv("drift local").out
 
 
 # --- verify

@@ -50,16 +50,20 @@ from pipeline.errors import (
     Inconclusive,
     LockHeld,
     PipelineError,
+    PlanStale,
     PreflightUnreachable,
+    ProtectedRefused,
     StackFailed,
     VerificationFailed,
 )
 from pipeline.evidence import Operation, Record
 from pipeline.inventory import Host
+from pipeline.plan import Act, Live, Plan, StackPlan
 from pipeline.release import Mode, Release
 from pipeline.rollout import vhost_of
 from pipeline.site import Site
 from pipeline.smoke import RungResult, SmokeReport
+from pipeline.stacks import Kind, ResourceChange
 from pipeline.traffic import RequestCounts, StackCounts, TrafficReport
 from pipeline.verify import Selection, VerifyReport
 from pipeline.workflow import Pipeline
@@ -114,6 +118,8 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Here:
     clock = FakeClock()
     build_nothing(monkeypatch)
     monkeypatch.setattr(workflow, "is_deployed", lambda environment, cloud: True)
+    monkeypatch.setattr(workflow, "survey", _nothing_to_do)
+    monkeypatch.setattr(workflow, "at_rest", lambda *_, **__: None)
     made = Here(Workspace(ROOT, tmp_path / "state"), clock, progress(clock))
     remote = ScriptedRemote()
     given = {"opened": [], "policy": {}, "remote": remote, "machines": _hosts(remote), "customer": Customer()}
@@ -124,6 +130,18 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Here:
         keep(made.workspace.cache, release)
     _raise_cloud(made.workspace)
     return made
+
+
+def _nothing_to_do(
+    _cloud: object, environment: Environment, _templates: Path, stacks: Any, _given: object, *, release: str = ""
+) -> Plan:
+    """Return the plan of a region whose stacks are as they should be."""
+    return Plan(environment.name, release, "", "", tuple(_planned(one.name) for one in stacks))
+
+
+def _planned(name: str, act: Act = Act.NONE, *resources: ResourceChange) -> StackPlan:
+    live = Live(f"id-of-{name}", "CREATE_COMPLETE", "", "", "")
+    return StackPlan(name, f"local-{name}", act, name == "database", live, "", "", resources, (), ())
 
 
 def _raise_cloud(workspace: Workspace) -> None:
@@ -275,6 +293,119 @@ def test_a_stack_that_fails_is_evidence_against_the_release(here: Here, monkeypa
     (record,) = here.store.records("local")
     assert (record.operation, record.passed) == ("deploy", False)
     assert "No valid host" in record.detail
+
+
+# --- plan, apply
+
+
+def _foresee(monkeypatch: pytest.MonkeyPatch, *plans: Plan) -> None:
+    """Have the plans that are made be these, the last one for ever."""
+    left = list(plans)
+    monkeypatch.setattr(workflow, "survey", lambda *_, **__: left.pop(0) if len(left) > 1 else left[0])
+
+
+MACHINE = ResourceChange("engine-1/machine", Kind.REPLACED, "Local::Machine")
+ENGINE = ResourceChange("engine-1", Kind.UPDATED, "Region::Host")
+DATABASE = ResourceChange("database-0", Kind.REPLACED, "Region::Host")
+GONE = Plan("local", R25.id, "", "", (_planned("engine", Act.UPDATE, ENGINE, MACHINE),))
+
+
+def test_a_plan_touches_nothing_and_leaves_no_run(here: Here) -> None:
+    assert here.plan_stacks("local").empty
+    assert here.opened == []
+    assert here.runs.of("local") == ()
+    assert not here.workspace.key("local").exists()
+
+
+def test_a_plan_of_a_release_is_refused_where_it_would_be_an_upgrade(here: Here) -> None:
+    with pytest.raises(ConfigurationInvalid, match="is an upgrade, not a deploy"):
+        here.plan_stacks("local", "26.0.2")
+
+
+def test_a_plan_builds_no_release(here: Here) -> None:
+    with pytest.raises(ConfigurationInvalid, match=r"there is no release 27\.0\.1 on this machine"):
+        here.plan_stacks("local", "27.0.1")
+
+
+def test_applying_launches_the_stacks_as_planned_and_leaves_the_plan_in_its_run(
+    here: Here, launched: list[str]
+) -> None:
+    assert here.apply(here.plan_stacks("local")) is False
+    assert len(launched) == 7
+    (run,) = here.runs.of("local")
+    assert json.loads((run.directory / "plan.json").read_text())["environment"] == "local"
+    assert here.store.records("local") == ()
+
+
+def test_applying_a_plan_of_a_release_is_a_deploy(here: Here, launched: list[str]) -> None:
+    assert here.apply(here.plan_stacks("local", "25.0.2")) is False
+    (record,) = here.store.records("local")
+    assert (record.operation, record.release_id, record.passed) == ("deploy", R25.id, True)
+
+
+def test_a_stale_plan_is_refused_before_anything_is_touched(
+    here: Here, launched: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = here.plan_stacks("local")
+    _foresee(monkeypatch, replace(plan, settings="others"))
+    with pytest.raises(PlanStale, match="the settings of environment local are others now"):
+        here.apply(plan)
+    assert launched == []
+
+
+@pytest.mark.parametrize("how", ["deploy", "apply"])
+def test_a_protected_host_goes_only_when_it_is_named(
+    here: Here, launched: list[str], monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    plan = Plan("local", R25.id, "", "", (_planned("database", Act.UPDATE, DATABASE),))
+    _foresee(monkeypatch, plan)
+
+    def go(*allowed: str) -> None:
+        here.deploy("local", "25.0.2", allowed=allowed) if how == "deploy" else here.apply(plan, allowed=allowed)
+
+    with pytest.raises(ProtectedRefused, match="database-0 in local"):
+        go()
+    assert launched == []
+    assert here.store.records("local") == ()  # nothing was touched, so it says nothing about the release
+    go("database-0")
+    assert len(launched) == 7
+
+
+def test_an_engine_is_drained_before_its_server_goes(
+    here: Here, launched: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    retiring = workflow.retire
+
+    def retire(*arguments: Any) -> tuple[str, ...]:
+        order.append(f"{len(launched)} launched")
+        return retiring(*arguments)
+
+    monkeypatch.setattr(workflow, "retire", retire)
+    _foresee(monkeypatch, GONE)
+    here.apply(GONE)
+    assert order == ["0 launched"]
+    assert here.remote.steps(stop="^systemctl stop --no-block heat-")[:1] == ["stop engine-1"]
+    assert "  engine-1: out of service" in said(here.progress)
+
+
+def test_a_plan_of_stacks_alone_drains_nothing(
+    here: Here, launched: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = replace(GONE, release="")
+    _foresee(monkeypatch, plan)
+    here.apply(plan)
+    assert here.remote.steps(stop="^systemctl stop --no-block heat-") == []
+    assert here.opened == []
+
+
+def test_two_do_not_apply_at_once(here: Here, launched: list[str]) -> None:
+    plan = here.plan_stacks("local")
+    here.locks("local").hold("local", ADA)
+    for change in (lambda: here.apply(plan), lambda: here.destroy("local"), lambda: here.drift("local")):
+        with pytest.raises(LockHeld):
+            change()
+    assert launched == []
 
 
 # --- upgrade

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from keystoneauth1.session import Session
 from keystoneauth1.token_endpoint import Token
+from loopback import served
 
 from pipeline.edges.heat import Heat, HeatRefused, connect, session_of
 from pipeline.errors import ConfigurationInvalid
 from pipeline.secrets import Secret
-from pipeline.stacks import Service
+from pipeline.stacks import Content, Kind, ResourceChange, Service
 
 
 @dataclass
@@ -30,6 +30,7 @@ class Cloud:
     headers: dict[str, str] = field(default_factory=dict)
     asked: list[tuple[str, str, Any]] = field(default_factory=list)
     tokens: list[str | None] = field(default_factory=list)
+    content_type: str = "application/json"
     lines: list[int] = field(default_factory=list)  # the client's port of each request: one per connection
 
     def answer(self, method: str, path: str, status: int, body: Any = None) -> None:
@@ -59,7 +60,7 @@ def _handler(cloud: Callable[[], Cloud]) -> type[BaseHTTPRequestHandler]:
                 self.send_header("Location", answer["location"])
             for name, value in here.headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", here.content_type)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)
@@ -75,14 +76,9 @@ def _handler(cloud: Callable[[], Cloud]) -> type[BaseHTTPRequestHandler]:
 @pytest.fixture
 def cloud() -> Iterator[Cloud]:
     box: list[Cloud] = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(lambda: box[0]))
-    box.append(Cloud(f"http://127.0.0.1:{server.server_port}"))
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield box[0]
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(_handler(lambda: box[0])) as url:
+        box.append(Cloud(url))
+        yield box[0]
 
 
 @pytest.fixture
@@ -184,16 +180,60 @@ def test_a_preview_names_the_resources(cloud: Cloud, heat: Heat) -> None:
 
 
 def test_a_preview_of_an_update_sorts_resources_by_what_happens(cloud: Cloud, heat: Heat) -> None:
-    changes = {"replaced": [{"resource_name": "api-1"}], "unchanged": [{"resource_name": "api-0"}]}
+    changes = {"replaced": [_change("api-1")], "unchanged": [_change("api-0")]}
     cloud.redirect("/v1/p/stacks/s1", "/v1/p/stacks/local-api/s1")
     cloud.answer("PUT", "/v1/p/stacks/local-api/s1/preview", 200, {"resource_changes": changes})
-    assert heat.preview_update("s1", template={}) == {
-        "added": (),
-        "updated": (),
-        "replaced": ("api-1",),
-        "deleted": (),
-        "unchanged": ("api-0",),
+    assert heat.preview_update("s1", template={}) == (
+        ResourceChange("api-0", Kind.UNCHANGED, "Region::Host"),
+        ResourceChange("api-1", Kind.REPLACED, "Region::Host"),
+    )
+
+
+def test_a_preview_of_an_update_finds_what_is_nested_by_its_way_down(cloud: Cloud, heat: Heat) -> None:
+    machine = {"resource_type": "Local::Machine", "stack_name": "local-api-api-0-x", "parent_resource": "api-0"}
+    disk = {"resource_name": "disk", "resource_type": "Disk", "stack_name": "deep", "parent_resource": "machine"}
+    changes = {
+        "updated": [{**_change("api-0"), "nested_stack_id": {"stack_name": "local-api-api-0-x"}}],
+        "replaced": [{**_change("machine"), **machine, "nested_stack_id": {"stack_name": "deep"}}],
+        "deleted": [disk],
+        "added": [
+            {**machine, "resource_name": "port", "stack_name": "local-api-api-9-made-up", "parent_resource": "api-9"}
+        ],
     }
+    cloud.answer("PUT", "/v1/p/stacks/local-api/s1/preview", 200, {"resource_changes": changes})
+    assert [f"{one.path} {one.kind}" for one in heat.preview_update("local-api/s1", template={})] == [
+        "api-0 updated",
+        "api-0/machine replaced",
+        "api-0/machine/disk deleted",
+        "api-9/port added",
+    ]
+    assert cloud.asked[-1][1].endswith("/preview?show_nested=True")
+
+
+def _change(name: str) -> dict[str, Any]:
+    return {"resource_name": name, "resource_type": "Region::Host", "stack_name": "local-api"}
+
+
+def test_what_a_stack_was_sent_is_read_back(cloud: Cloud, heat: Heat) -> None:
+    for part, answer in (("template", {"resources": {}}), ("files", {"a.yaml": "b: 1"}), ("environment", {})):
+        cloud.answer("GET", f"/v1/p/stacks/local-api/s1/{part}", 200, answer)
+    assert heat.content("local-api/s1") == Content({"resources": {}}, {"a.yaml": "b: 1"}, {})
+
+
+def test_a_check_is_an_action_of_the_stack(cloud: Cloud, heat: Heat) -> None:
+    cloud.answer("POST", "/v1/p/stacks/local-api/s1/actions", 200, {})
+    heat.check("local-api/s1")
+    assert cloud.asked[-1] == ("POST", "/v1/p/stacks/local-api/s1/actions", {"check": None})
+
+
+@pytest.mark.parametrize("status", [200, 500, 503])
+def test_html_in_heats_place_is_told_in_one_line(cloud: Cloud, heat: Heat, status: int) -> None:
+    cloud.answer("GET", "/v1/p/stacks/local-api/s1", status, b"<html>\n<body>I am a proxy</body></html>")
+    cloud.content_type = "text/html"
+    with pytest.raises(HeatRefused) as caught:
+        heat.find("local-api/s1")
+    assert "\n" not in caught.value.message
+    assert caught.value.status in (0, status)
 
 
 def test_a_preview_names_the_resources_of_nested_stacks_too(cloud: Cloud, heat: Heat) -> None:

@@ -1,0 +1,86 @@
+"""Consequences: what a plan means for hosts and for what is kept on them, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pipeline.environment import Role
+from pipeline.plan import ParameterChange, Plan, StackPlan
+from pipeline.stacks import Kind, ResourceChange
+
+__all__ = ["consequences", "hosts_leaving", "losses"]
+
+_HOST = "Region::Host"
+_PORT = "OS::Neutron::"
+_GONE = (Kind.REPLACED, Kind.DELETED)
+_MEANS = {
+    Role.DATABASE: "every stack that this Heat knows goes with its data, unless a backup or a volume keeps it",
+    Role.MESSAGING: "its queues and the messages in them go, and stacks in flight may hang",
+    Role.LOADBALANCER: "no customer is answered meanwhile",
+}
+_FIRST = {Role.ENGINE: "drained", Role.API: "taken out of the load balancer"}
+_REST = "its releases and logs go"
+
+
+def consequences(plan: Plan) -> Mapping[str, tuple[str, ...]]:
+    """Return what a plan means for the hosts of each stack that it touches, a line each, by the stack's name."""
+    return {stack.name: lines for stack in plan.stacks if (lines := _of_stack(stack, bool(plan.release)))}
+
+
+def losses(plan: Plan) -> tuple[str, ...]:
+    """Return every parameter that stacks have now and are no longer given, a line each: none is dropped silently."""
+    return tuple(
+        f"{stack.name}: parameter {one.name} is no longer given: it was {one.before}"
+        + (f", and is now the template's {one.after}" if one.change is ParameterChange.DEFAULT else "")
+        for stack in plan.stacks
+        for one in stack.parameters
+        if one.change in (ParameterChange.DEFAULT, ParameterChange.DROPPED)
+    )
+
+
+def hosts_leaving(plan: Plan) -> tuple[str, ...]:
+    """Return the names of the engines and APIs whose servers a plan replaces or deletes, in the plan's order."""
+    roles = {role.value for role in _FIRST}
+    return tuple(name for stack in plan.stacks if stack.name in roles for name in _servers_lost(stack))
+
+
+def _of_stack(stack: StackPlan, brought_up: bool) -> tuple[str, ...]:
+    role = Role(stack.name) if stack.name in set(Role) else None
+    gone, anew = set(_servers_lost(stack)), _hosts(stack)
+    lines = [_host_line(name, anew[name], role, brought_up) for name in anew if name in gone]
+    lines += [f"{name}: its port is made anew: its address may change" for name in anew
+              if name not in gone and any(_lost(one) for one in _within(stack, name))]  # fmt: skip
+    if role in _FIRST and gone and gone >= {name for name, kind in anew.items() if kind is not Kind.ADDED}:
+        lines.append(f"every {role} goes at once: customers are not served until new ones are up")
+    lines += [f"{name}: is made anew, and what is kept in it goes" for name in stack.lost if name not in anew]
+    return tuple(lines)
+
+
+def _host_line(name: str, kind: Kind, role: Role | None, brought_up: bool) -> str:
+    what = f"{name}: its server goes for good" if kind is Kind.DELETED else f"{name}: its server is made anew"
+    means = [_MEANS[role]] if role in _MEANS else []
+    if role in _FIRST:
+        done = f"it is {_FIRST[role]} first"
+        means.append(done if brought_up else f"it is not {_FIRST[role]} first, unless the plan is of a --release")
+    return ", ".join([f"{what}: {means[0]}" if means else what, *means[1:], _REST])
+
+
+def _hosts(stack: StackPlan) -> dict[str, Kind]:
+    return {one.path: one.kind for one in stack.resources if one.type == _HOST}
+
+
+def _within(stack: StackPlan, name: str) -> list[ResourceChange]:
+    return [one for one in stack.resources if one.head == name and one.path != name]
+
+
+def _lost(change: ResourceChange) -> bool:
+    return change.kind in _GONE
+
+
+def _servers_lost(stack: StackPlan) -> tuple[str, ...]:
+    """Return the hosts that lose more than a port: what else a provider makes a host of is taken for its server."""
+    return tuple(
+        name
+        for name, kind in _hosts(stack).items()
+        if kind in _GONE or any(_lost(one) and not one.type.startswith(_PORT) for one in _within(stack, name))
+    )

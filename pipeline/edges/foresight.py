@@ -1,0 +1,29 @@
+"""Foresight: what an update of a stack would really do, by Heat's preview and the definitions behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+from pipeline.edges.heat import Heat
+from pipeline.settling import Sent, settled
+from pipeline.stacks import Content, ResourceChange, Stack
+
+__all__ = ["foreseen"]
+
+
+def foreseen(
+    heat: Heat, stack: Stack, content: Content, body: Mapping[str, Any], *, tag: str
+) -> tuple[ResourceChange, ...]:
+    """Return what updating `stack`, which was last sent `content`, with `body` would do to each resource, sorted.
+
+    `tag` is the one of the content to be sent: a stack that has it was sent the same hidden values. Raises HeatRefused.
+    """
+    changes = heat.preview_update(stack.identity, **body)
+    resources = () if stack.complete else heat.resources(stack.identity)
+    sent = body["environment"]
+    after = Sent(yaml.safe_load(body["template"]), body["files"], sent["resource_registry"], sent["parameters"])
+    failed = {one.name for one in resources if one.failed}
+    return settled(changes, Sent.of(content), after, failed=failed, hidden=tag not in stack.tags)

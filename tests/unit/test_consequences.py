@@ -1,0 +1,94 @@
+"""What a plan means for hosts, in words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pipeline.consequences import consequences, hosts_leaving, losses
+from pipeline.plan import Act, Parameter, ParameterChange, Plan, StackPlan
+from pipeline.stacks import Kind, ResourceChange
+
+
+def _host(name: str, kind: Kind = Kind.UPDATED) -> ResourceChange:
+    return ResourceChange(name, kind, "Region::Host")
+
+
+def _server(name: str, kind: Kind = Kind.REPLACED) -> ResourceChange:
+    return ResourceChange(f"{name}/server", kind, "OS::Nova::Server")
+
+
+def _plan(name: str, *resources: ResourceChange, release: str = "26.0.2-a", protected: bool = False) -> Plan:
+    stack = StackPlan(name, f"local-{name}", Act.UPDATE, protected, None, "", "", resources, (), ())
+    return Plan("local", release, "", "", (stack,))
+
+
+def test_an_engine_whose_server_is_made_anew_is_drained_first() -> None:
+    plan = _plan("engine", _host("engine-0", Kind.UNCHANGED), _host("engine-1"), _server("engine-1"))
+    assert consequences(plan)["engine"] == (
+        "engine-1: its server is made anew: it is drained first, its releases and logs go",
+    )
+    assert hosts_leaving(plan) == ("engine-1",)
+
+
+def test_a_plan_without_a_release_drains_nothing_and_says_so() -> None:
+    (line,) = consequences(_plan("engine", _host("engine-0", Kind.UNCHANGED), _host("engine-1"), _server("engine-1"),
+                                 release=""))["engine"]  # fmt: skip
+    assert "it is not drained first, unless the plan is of a --release" in line
+
+
+@pytest.mark.parametrize(
+    ("role", "said"),
+    [("database", "goes with its data"), ("messaging", "queues"), ("loadbalancer", "no customer is answered")],
+)
+def test_what_a_host_keeps_is_named(role: str, said: str) -> None:
+    plan = _plan(role, _host(f"{role}-0"), _server(f"{role}-0"))
+    assert said in consequences(plan)[role][0]
+    assert hosts_leaving(plan) == ()
+
+
+def test_an_api_leaves_the_load_balancer_first() -> None:
+    plan = _plan("api", _host("api-0"), _host("api-1", Kind.DELETED))
+    assert consequences(plan)["api"] == (
+        "api-1: its server goes for good: it is taken out of the load balancer first, its releases and logs go",
+    )
+    assert hosts_leaving(plan) == ("api-1",)
+
+
+def test_all_engines_at_once_is_a_gap_that_is_told() -> None:
+    plan = _plan("engine", _host("engine-0"), _server("engine-0"), _host("engine-1", Kind.REPLACED))
+    assert (
+        consequences(plan)["engine"][-1] == "every engine goes at once: customers are not served until new ones are up"
+    )
+
+
+def test_a_port_that_is_made_anew_is_no_server() -> None:
+    port = ResourceChange("engine-0/own-port", Kind.REPLACED, "OS::Neutron::Port")
+    plan = _plan("engine", _host("engine-0"), port)
+    assert consequences(plan)["engine"] == ("engine-0: its port is made anew: its address may change",)
+    assert hosts_leaving(plan) == ()
+
+
+def test_what_is_kept_beside_hosts_is_named_where_it_is_protected() -> None:
+    key = ResourceChange("encryption-key", Kind.REPLACED, "OS::Heat::RandomString")
+    assert consequences(_plan("identity", key, protected=True))["identity"] == (
+        "encryption-key: is made anew, and what is kept in it goes",
+    )
+    assert consequences(_plan("identity", key)) == {}
+
+
+def test_new_hosts_and_changed_ones_mean_nothing() -> None:
+    assert consequences(_plan("engine", _host("engine-0"), _host("engine-2", Kind.ADDED))) == {}
+
+
+def test_no_parameter_is_dropped_silently() -> None:
+    dropped = Parameter("old", ParameterChange.DROPPED, "1", "")
+    default = Parameter("size", ParameterChange.DEFAULT, "big", "small")
+    changed = Parameter("image", ParameterChange.CHANGED, "a", "b")
+    plan = _plan("engine")
+    plan = replace(plan, stacks=(replace(plan.stacks[0], parameters=(dropped, default, changed)),))
+    assert losses(plan) == (
+        "engine: parameter old is no longer given: it was 1",
+        "engine: parameter size is no longer given: it was big, and is now the template's small",
+    )
