@@ -150,7 +150,7 @@ def _preview(heat: Heat, environment: Environment, draft: _Draft) -> tuple[Resou
         if live is not None:
             return foreseen(heat, live.stack, live.content, body, tag=stack.tag(values))
         names: tuple[str, ...] | None = None
-        if draft.seen is None and not draft.missing:
+        if draft.seen is None and set(draft.missing.values()) <= {GIVEN}:  # the key, which any text may stand for
             names = heat.preview(stack.stack_name, **body)
         else:
             heat.validate(**{key: body[key] for key in ("template", "files", "environment")})

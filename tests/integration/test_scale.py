@@ -12,7 +12,6 @@ from pipeline.demo import Proof
 from pipeline.edges.heat import connect
 from pipeline.edges.yamledit import set_value
 from pipeline.environment import Role
-from pipeline.errors import ConfigurationInvalid
 from pipeline.traffic import Traffic
 from pipeline.workflow import Pipeline
 from pipeline.workspace import Workspace
@@ -60,12 +59,17 @@ def test_a_region_scales_out_and_in_and_no_customer_notices(scalable: Pipeline) 
     assert own["topology"] == {"engine": {"count": 2}, "api": {"count": 2}}
 
 
-def test_a_deploy_deletes_no_host_that_only_the_file_has_given_up(scalable: Pipeline) -> None:
+def test_a_deploy_drains_a_host_that_only_the_file_has_given_up(scalable: Pipeline) -> None:
     path = scalable.workspace.environments / "local.yaml"
     before = set_value(path, ("topology", "engine", "count"), 1)
     try:
-        with pytest.raises(ConfigurationInvalid, match="engine-1 would be deleted"):
-            scalable.deploy("local", NEW)
+        assert scalable.deploy("local", NEW) is True
+        assert _hosts(scalable) == ["api-0", "api-1", "engine-0"]
+        journal = (scalable.runs.of("local")[-1].directory / "journal.jsonl").read_text("utf-8")
+        assert '"drained"' in journal
+        with scalable.site("local") as site:
+            assert {row.host for row in site.database.engines() if row.live} == {"engine-0"}
     finally:
         set_value(path, ("topology", "engine", "count"), before)
+    assert scalable.scale("local", Role.ENGINE, before).coming == 1
     assert scalable.deploy("local", NEW) is False

@@ -1,17 +1,13 @@
-"""Scaling: who comes and who goes, that nobody goes with work in hand, and that the environment's file says so."""
+"""Scaling: who comes and who goes."""
 
 from __future__ import annotations
 
 import pytest
-from builders import LOCAL, R25, R26, Machines, ScriptedRemote, fleet_on, journal, region
+from builders import LOCAL, R25, R26, Machines, fleet_on
 
-from pipeline.edges.lock import LockLost
 from pipeline.environment import Role
-from pipeline.errors import ConfigurationInvalid, FleetMixed
-from pipeline.fleet import Fleet
-from pipeline.rollout import vhost_of
-from pipeline.scaling import plan_scaling, refuse_loss, retire
-from pipeline.site import Site
+from pipeline.errors import ConfigurationInvalid
+from pipeline.scaling import plan_scaling
 
 
 def test_more_hosts_come_and_none_goes() -> None:
@@ -41,54 +37,7 @@ def test_the_last_host_that_runs_may_not_go(machines: Machines) -> None:
     plan_scaling(machines.fleet(R25), Role.API, 1)
 
 
-def _retire(here: Site, fleet: Fleet, role: Role, gate: object = lambda: None) -> None:
-    scaling = plan_scaling(fleet, role, 1)
-    retire(here, scaling, R25, vhost_of(R25), journal(here.clock), gate=gate)  # type: ignore[arg-type]
-
-
-def test_an_engine_that_goes_is_drained_with_proof(machines: Machines, remote: ScriptedRemote, here: Site) -> None:
-    _retire(here, machines.fleet(R25), Role.ENGINE)
-    assert remote.steps(stop="^systemctl stop --no-block heat-", start="^systemctl start heat-") == ["stop engine-1"]
-    assert machines.rows["engine-1"] == []
-    assert len(machines.rows["engine-0"]) == LOCAL.heat.engine_workers
-
-
-def test_an_engine_whose_drain_is_not_proved_does_not_go(machines: Machines, here: Site) -> None:
-    machines.stuck.add("engine-1")
-    with pytest.raises(FleetMixed, match="engine-1 did not drain"):
-        _retire(here, machines.fleet(R25), Role.ENGINE)
-
-
-def test_an_engine_that_was_drained_by_a_killed_run_goes_all_the_same(machines: Machines, here: Site) -> None:
-    machines.running["engine-1"] = False
-    machines.rows["engine-1"] = []
-    _retire(here, machines.fleet(R25), Role.ENGINE)
-
-
-def test_an_api_that_goes_leaves_the_load_balancer_before_it_stops(
-    machines: Machines, remote: ScriptedRemote, here: Site
-) -> None:
-    _retire(here, machines.fleet(R25), Role.API)
-    assert machines.rotation == {"api-0": "ready", "api-1": "drain"}
-    assert remote.steps(drain="state drain", stop="^systemctl stop --no-block heat-") == [
-        "drain loadbalancer-0",
-        "stop api-1",
-    ]
-
-
-def test_a_run_that_lost_its_lock_drains_nobody(machines: Machines, remote: ScriptedRemote, here: Site) -> None:
-    def gate() -> None:
-        raise LockLost("local: the lock of run r is lost", hint="inv lock.status local")
-
-    with pytest.raises(LockLost):
-        _retire(here, machines.fleet(R25), Role.ENGINE, gate)
-    assert not remote.scripts("systemctl stop")
-
-
-def test_a_deploy_with_fewer_hosts_than_there_are_is_refused_with_what_drains_them() -> None:
-    inventory = region().inventory
-    refuse_loss(inventory, lambda role: 2)
-    refuse_loss(inventory, lambda role: 3)
-    with pytest.raises(ConfigurationInvalid, match="engine-1 would be deleted with what they have in hand") as caught:
-        refuse_loss(inventory, lambda role: 1 if role is Role.ENGINE else 2)
-    assert "inv scale local --role engine --count 1" in caught.value.hint
+def test_the_environment_with_so_many_hosts_differs_in_nothing_else() -> None:
+    scaled = plan_scaling(fleet_on(R26), Role.ENGINE, 5).of(LOCAL)
+    assert scaled.topology.engine.count == 5
+    assert plan_scaling(fleet_on(R26), Role.ENGINE, LOCAL.topology.engine.count).of(scaled) == LOCAL

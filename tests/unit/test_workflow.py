@@ -308,6 +308,7 @@ MACHINE = ResourceChange("engine-1/machine", Kind.REPLACED, "Local::Machine")
 ENGINE = ResourceChange("engine-1", Kind.UPDATED, "Region::Host")
 DATABASE = ResourceChange("database-0", Kind.REPLACED, "Region::Host")
 GONE = Plan("local", R25.id, "", "", (_planned("engine", Act.UPDATE, ENGINE, MACHINE),))
+GIVEN_UP = Plan("local", R25.id, "", "", (_planned("engine", Act.UPDATE, replace(ENGINE, kind=Kind.DELETED)),))
 
 
 def test_a_plan_touches_nothing_and_leaves_no_run(here: Here) -> None:
@@ -377,9 +378,9 @@ def test_an_engine_is_drained_before_its_server_goes(
     order: list[str] = []
     retiring = workflow.retire
 
-    def retire(*arguments: Any) -> tuple[str, ...]:
+    def retire(*arguments: Any, **more: Any) -> tuple[str, ...]:
         order.append(f"{len(launched)} launched")
-        return retiring(*arguments)
+        return retiring(*arguments, **more)
 
     monkeypatch.setattr(workflow, "retire", retire)
     _foresee(monkeypatch, GONE)
@@ -544,11 +545,38 @@ def test_more_hosts_are_written_down_and_launched(scalable: Here, launched: list
     assert "local-api" in launched
 
 
-def test_a_deploy_does_not_delete_hosts_with_work_in_hand(scalable: Here, launched: list[str]) -> None:
+def test_a_deploy_drains_hosts_that_only_the_file_has_given_up(scalable: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     set_value(scalable.workspace.environments / "local.yaml", ("topology", "engine", "count"), 1)
-    with pytest.raises(ConfigurationInvalid, match="engine-1 would be deleted"):
+    _foresee(monkeypatch, GIVEN_UP)
+    _delete(scalable, monkeypatch, "engine-1")
+    scalable.deploy("local", R25.id)
+    assert scalable.gone == {"engine-1"}
+    assert "  engine-1: out of service, and holds nothing" in said(scalable.progress)
+
+
+def test_a_deploy_deletes_no_host_whose_drain_is_not_proved(scalable: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    _foresee(monkeypatch, GIVEN_UP)
+    _delete(scalable, monkeypatch, "engine-1")
+    scalable.machines.stuck.add("engine-1")
+    with pytest.raises(FleetMixed, match="engine-1 did not drain"):
         scalable.deploy("local", R25.id)
-    assert launched == []
+    assert scalable.gone == set()
+    (record,) = scalable.store.records("local")
+    assert not record.passed
+
+
+def test_scaling_drains_what_else_goes_and_loses_nothing_protected(
+    scalable: Here, launched: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = _file_of_local(scalable)
+    _foresee(monkeypatch, Plan("local", R25.id, "", "", (_planned("database", Act.UPDATE, DATABASE),)))
+    with pytest.raises(ProtectedRefused, match="database-0 in local"):
+        scalable.scale("local", Role.API, 3)
+    assert (launched, _file_of_local(scalable)) == ([], before)
+    _foresee(monkeypatch, GONE)
+    assert scalable.scale("local", Role.API, 3).leaving == ()
+    assert scalable.remote.steps(stop="^systemctl stop --no-block heat-")[:1] == ["stop engine-1"]
+    assert len(launched) == 7
 
 
 def _file_of_local(here: Here) -> str:
