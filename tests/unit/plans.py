@@ -60,7 +60,7 @@ class Small:
     templates: Path
     stacks: list[RenderedStack] = field(default_factory=lambda: [network(), hosts("database"), hosts("engine")])
     environment: Environment = LOCAL
-    given: Mapping[str, str] = field(default_factory=lambda: GIVEN)
+    given: Mapping[str, Any] = field(default_factory=lambda: GIVEN)
 
     def __post_init__(self) -> None:
         self.clock = FakeClock()

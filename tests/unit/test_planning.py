@@ -20,6 +20,7 @@ from pipeline.plan import Act, Parameter, ParameterChange, Plan, from_json, requ
 from pipeline.planning import at_rest, templates_digest
 from pipeline.plantext import show_plan
 from pipeline.render import RenderedStack
+from pipeline.secrets import Secret
 from pipeline.stacks import Kind, ResourceChange
 
 
@@ -199,6 +200,41 @@ def test_hidden_values_are_in_no_plan(launched: Small) -> None:
     }
     for text in (to_json(plan), _shown(plan)):
         assert "s3cret" not in text
+
+
+def _kept_elsewhere(small: Small, text: str) -> Small:
+    """Have the engines take a secret that no stack made."""
+    small.change("engine", inputs={"subnet": ("network", "subnet"), "secret": ("given", "word")})
+    small.given = {**small.given, "word": Secret(text)}
+    return small
+
+
+def test_a_secret_that_is_kept_elsewhere_is_sent_to_heat_and_in_no_plan(small: Small) -> None:
+    plan = _kept_elsewhere(small, "kept-s3cret").plan()
+    for text in (to_json(plan), _shown(plan), repr(plan)):
+        assert "kept-s3cret" not in text
+    assert from_json(to_json(plan), "file") == plan
+    small.launch(plan)
+    assert small.heat.kept["local-engine"].body["environment"]["parameters"]["secret"] == "kept-s3cret"
+
+
+def test_a_secret_that_stays_is_no_change_and_another_one_is_shown_by_its_name(small: Small) -> None:
+    _kept_elsewhere(small, "kept-s3cret").launch()
+    assert small.plan().empty
+    plan = _kept_elsewhere(small, "other-s3cret").plan()
+    assert _acts(plan) == {"network": "none", "database": "none", "engine": "update"}
+    assert plan.by_name["engine"].parameters == (Parameter("secret", ParameterChange.CHANGED, "***", "***"),)
+    assert "other-s3cret" not in to_json(plan) + _shown(plan)
+
+
+def test_a_secret_that_a_template_does_not_hide_is_in_no_plan_all_the_same(small: Small) -> None:
+    text = HOSTS.replace("ROLE", "engine").replace("hidden: true", "hidden: false")
+    small.change("engine", template=text)
+    _kept_elsewhere(small, "kept-s3cret").launch()
+    assert small.plan().empty
+    plan = _kept_elsewhere(small, "other-s3cret").plan()
+    assert [one.name for one in plan.by_name["engine"].parameters] == ["secret"]
+    assert "s3cret" not in to_json(plan) + _shown(plan)
 
 
 def test_the_default_of_a_hidden_parameter_is_in_no_diff(launched: Small) -> None:

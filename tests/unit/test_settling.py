@@ -131,6 +131,7 @@ def test_what_takes_a_hidden_value_that_may_differ_is_as_heat_says() -> None:
     before, after = (Sent(template, {}, {}, {"key": key, "size": "1"}) for key in ("******", "s3cret"))
     assert _told(settled(changes, before, before)) == {}
     assert _told(settled(changes, before, after, hidden=True)) == {"a": "replaced"}
+    assert _told(settled(changes, before, after)) == {}
 
 
 def test_the_passwords_of_identity_stay_and_so_does_who_has_them() -> None:
