@@ -305,7 +305,7 @@ def validate(_: Context, environment: str, releases: str = "", json: str = "") -
 
     it = pipeline()
     # To invoke, --all is the value of `environment`: what is positional cannot be left out there.
-    every = environment == "--all"
+    every = environment in ("--all", environments.ALL)
     names = environments.list_environments(it.workspace.environments) if every else (environment,)
     problems = it.validate(names, _names(releases))
     if json:

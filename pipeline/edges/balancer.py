@@ -71,8 +71,16 @@ class LoadBalancer:
     def admit(self, server: str, *, timeout: float) -> None:
         """Send `server` requests again, and return when HAProxy sees it up in every backend.
 
+        One that HAProxy was told of by a reload is waited for: the worker from before answers for a moment still.
         Raises Inconclusive after `timeout` seconds.
         """
+        wait_until(
+            lambda: any(one.name == server for one in self.servers()),
+            self._clock,
+            timeout=timeout,
+            what=f"the load balancer to know of {server}",
+            hint="is it in /etc/haproxy/haproxy.cfg, and was haproxy reloaded since?",
+        )
         # HAProxy goes on checking a server in drain, so it saw the restart: up is said of what runs now.
         self._set(server, "ready")
         wait_until(

@@ -23,6 +23,9 @@ __all__ = ["Shell", "ShellEnded", "Unheard", "patience"]
 
 _CHUNK = 1 << 17
 _KEPT = 1 << 24  # bytes of each end of a stream
+# paramiko's one flag for both streams (OrPipe) can be cleared by a reader of one just as the other's news sets it: what
+# has come must be looked for now and then.
+_LOOK = 0.25  # seconds
 _LINE = 1 << 16  # bytes of a line that is told as it comes; a longer one is told in parts
 
 
@@ -130,7 +133,7 @@ class Shell:
 
     def _wait(self, stdout: _Stream, stderr: _Stream, deadline: float) -> None:
         if self.alive:
-            self._poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
+            self._poll.poll(max(0.0, min(_LOOK, deadline - time.monotonic())) * 1000)
         elif not self._take(stdout, stderr):  # what came between the last look and its end counts
             raise self._ended(stderr, deadline)
 

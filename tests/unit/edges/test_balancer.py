@@ -72,12 +72,24 @@ def test_an_admitted_server_is_waited_for_until_it_is_up_everywhere(
     balancer: LoadBalancer, remote: ScriptedRemote, clock: FakeClock, back: str
 ) -> None:
     half = _stat(("api-0", "DOWN", 0)).replace("heat-api,api-0,0,0,DOWN", "heat-api,api-0,0,0,UP")
-    remote.on(
-        "show stat", _stat(("api-0", "DRAIN", 0)), _stat(("api-0", "DOWN 1/2", 0)), half, _stat(("api-0", back, 0))
-    )
+    known = _stat(("api-0", "DRAIN", 0))
+    remote.on("show stat", known, known, _stat(("api-0", "DOWN 1/2", 0)), half, _stat(("api-0", back, 0)))
     balancer.admit("api-0", timeout=10)
     assert clock.monotonic() == 1
     assert remote.scripts("state ready")
+
+
+def test_a_server_that_only_the_next_worker_knows_is_waited_for_before_it_is_set(
+    balancer: LoadBalancer, remote: ScriptedRemote, clock: FakeClock
+) -> None:
+    old, new = _stat(("api-0", "UP", 0)), _stat(("api-0", "UP", 0), ("api-1", "UP", 0))
+    remote.on("show stat", old, old, new, new)
+    balancer.admit("api-1", timeout=10)
+    assert clock.monotonic() == 1
+    assert len(remote.scripts("api-1 state ready")) == 1
+    remote.on("show stat", old)
+    with pytest.raises(Inconclusive, match="to know of api-9"):
+        balancer.admit("api-9", timeout=10)
 
 
 @pytest.mark.parametrize("status", ["DOWN", "DRAIN", "MAINT", "no check"])
