@@ -17,6 +17,9 @@ from pipeline.stacks import Stack
 
 __all__ = ["Destroyer", "destroy_all", "doomed"]
 
+_DOMAIN = "OS::Keystone::Domain"
+"""Keystone deletes no domain that is enabled, and Heat does not disable it first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Destroyer:
@@ -30,6 +33,9 @@ class Destroyer:
 
     def destroy(self, name: str, stack: Stack) -> None:
         """Delete a stack and wait until it is gone. Raises StackFailed with what could not be deleted, Inconclusive."""
+        for one in self.heat.resources(stack.identity, depth=0):
+            if one.kind == _DOMAIN and one.physical_id:
+                self.heat.disable_domain(one.physical_id)
         seen = frozenset(event.id for event in self.heat.events(stack.identity))
         self.heat.delete(stack.identity)
         end = ended(
@@ -41,6 +47,7 @@ class Destroyer:
             timeout=self.timeouts[name],
             poll=self.poll,
             report=lambda event: self.report(name, event),
+            deletes=True,
         )
         if end.status not in (GONE, "DELETE_COMPLETE"):
             raise failure_of(self.heat, end, stack.identity)

@@ -120,6 +120,20 @@ class Heat:
         with _translated(f"checking stack {stack_id}"):
             self._client.actions.check(stack_id)
 
+    def disable_domain(self, domain_id: str) -> None:
+        """Disable a domain of Keystone's; one that is gone already is fine. Raises HeatRefused."""
+        with _translated(f"disabling domain {domain_id}"):
+            found = self.session.patch(
+                f"/domains/{domain_id}",
+                endpoint_filter={"service_type": "identity", "interface": "public"},
+                json={"domain": {"enabled": False}},
+                raise_exc=False,
+            )
+            if found.status_code not in (200, 404):
+                raise HeatRefused(
+                    f"disabling domain {domain_id}: HTTP {found.status_code}: {found.text}", status=found.status_code
+                )
+
     def validate(self, **body: Any) -> Mapping[str, Any]:
         """Return Heat's reading of a template. Raises HeatRefused where it is not valid."""
         with _translated("validating a template"):

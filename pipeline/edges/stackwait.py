@@ -55,9 +55,11 @@ def ended(
     timeout: float,
     poll: float,
     report: Callable[[Event], None],
+    deletes: bool = False,
 ) -> End:
     """Return how the action ended that began after the events in `seen`; `report` hears each of its events once.
 
+    Of one that `deletes` Heat may tell no end, or none any more: the stack itself is asked for too.
     A Heat that is away, or answers 500, is asked again: the action goes on without us. Raises Inconclusive after
     `timeout` seconds.
     """
@@ -66,12 +68,13 @@ def ended(
     while True:
         try:
             events, away = heat.events(stack_id), ""
+            left = heat.find(stack_id, outputs=False) if deletes else None
         except HeatRefused as refused:
             if refused.status == 404:
                 return End(name, GONE, "it is no longer there", tuple(failed))
             if refused.status and refused.status < 500:
                 raise
-            events, away = (), refused.message
+            events, left, away = (), None, refused.message
         for event in events:
             if event.id in known:
                 continue
@@ -81,6 +84,8 @@ def ended(
                 return End(name, event.status, event.reason, tuple(failed))
             if event.status.endswith("_FAILED"):
                 failed.append(event)
+        if deletes and not away and (left is None or left.status == "DELETE_COMPLETE"):
+            return End(name, GONE, "it is no longer there", tuple(failed))
         if clock.monotonic() > deadline:
             raise Inconclusive(
                 f"stack {name} did not end within {timeout:.0f} s{f': {away}' if away else ''}",

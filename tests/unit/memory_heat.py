@@ -103,6 +103,9 @@ class MemoryHeat:
         values = {key: "******" if key in hidden else value for key, value in sent["parameters"].items()}
         return Content(template, dict(body["files"]), {**sent, "parameters": values})
 
+    def disable_domain(self, domain_id: str) -> None:
+        self.done.append(f"disable {domain_id}")
+
     def check(self, stack_id: str) -> None:
         with self._lock:
             self._begin(self._by_id(stack_id), "CHECK")

@@ -10,7 +10,7 @@ from plans import Small
 
 from pipeline.destroy import Destroyer, destroy_all, doomed
 from pipeline.errors import ProtectedRefused, StackFailed
-from pipeline.stacks import Stack
+from pipeline.stacks import Resource, Stack
 
 
 @pytest.fixture
@@ -37,6 +37,25 @@ def test_what_takes_from_others_goes_first(small: Small) -> None:
     assert small.heat.kept == {}
     assert small.heat.done[-1] == "delete local-network"
     assert sorted(small.heat.done[:2]) == ["delete local-database", "delete local-engine"]
+
+
+def test_a_domain_is_disabled_before_its_stack_goes(small: Small) -> None:
+    small.heat.failed = (Resource("stack-domain", "OS::Keystone::Domain", "CREATE_COMPLETE", "", "d1", "s", 0),)
+    _destroy(small, {"engine": _doomed(small, "network", "database")["engine"]})
+    assert small.heat.done == ["disable d1", "delete local-engine"]
+
+
+def test_a_stack_whose_end_heat_does_not_tell_is_asked_for(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(small.heat, "events", lambda _: ())
+    there = {"engine": _doomed(small, "network", "database")["engine"]}
+    find = small.heat.find
+
+    def gone_by_now(name: str, **more: Any) -> Any:
+        small.heat.kept.pop("local-engine", None)
+        return find(name, **more)
+
+    monkeypatch.setattr(small.heat, "find", gone_by_now)
+    _destroy(small, there)
 
 
 def test_protected_stacks_are_refused_and_nothing_is_destroyed(small: Small) -> None:
