@@ -25,7 +25,6 @@ from pipeline.stacks import Kind
 from pipeline.workflow import Pipeline
 from tests.integration.conftest import NEW
 
-QUICK = 3.0  # seconds that a plan with no change may take
 FAILS = """\
 heat_template_version: 2021-04-16
 parameters:
@@ -79,16 +78,10 @@ def seed(story: Proof, pipeline: Pipeline) -> Heat:
     return cloud_of(pipeline.workspace, pipeline.environment("local"))
 
 
-def test_a_plan_of_a_region_as_it_should_be_is_empty_and_quick(story: Proof, pipeline: Pipeline) -> None:
-    took = []
-    for _ in range(3):  # the quickest counts: what else the machine does meanwhile is no matter of the plan's
-        started = time.monotonic()
-        plan = pipeline.plan_stacks("local")
-        took.append(time.monotonic() - started)
-        assert plan.empty, to_json(plan)
-        assert {len(stack.resources) > 0 for stack in plan.stacks} == {True}
-    print(f"a plan with no change: {', '.join(f'{seconds:.2f} s' for seconds in took)}")
-    assert min(took) < QUICK
+def test_a_plan_of_a_region_as_it_should_be_is_empty(story: Proof, pipeline: Pipeline) -> None:
+    plan = pipeline.plan_stacks("local")
+    assert plan.empty, to_json(plan)
+    assert {len(stack.resources) > 0 for stack in plan.stacks} == {True}
 
 
 def test_a_plan_names_what_is_nested_in_hosts_and_what_is_lost_with_it(story: Proof, pipeline: Pipeline) -> None:
