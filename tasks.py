@@ -857,8 +857,14 @@ def demo(_: Context, from_: str = "25.0.2", to: str = "26.0.2", report: str = ""
         print(farewell(it.workspace, it.environment("local")))
 
 
-@command(help={"unit": "only what needs neither root nor network", "faults": "only faults, every one of them"})
-def test(context: Context, unit: bool = False, faults: bool = False) -> None:
+@command(
+    help={
+        "unit": "only what needs neither root nor network",
+        "faults": "only faults, every one of them",
+        "long": "only the integration tests that take too long for CI",
+    }
+)
+def test(context: Context, unit: bool = False, faults: bool = False, long: bool = False) -> None:
     """Lint, types, layers, unit and integration tests, and the quick ones of the faults."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     steps = [
@@ -869,11 +875,13 @@ def test(context: Context, unit: bool = False, faults: bool = False) -> None:
         "lint-imports",
         f"pytest tests/unit --numprocesses auto {'' if unit else '--cov --cov-report='}",
     ]
-    if faults:
-        steps = ["pytest tests/faults"]
+    if faults or long:
+        steps = ["pytest tests/faults"] * faults + ["pytest tests/integration -m long"] * long
     elif not unit:
         steps.append("pytest tests/faults -m quick --cov --cov-append --cov-report=")
-        steps.append("pytest tests/integration --cov --cov-append --cov-report=term:skip-covered --cov-fail-under=85")
+        steps.append(
+            "pytest tests/integration -m 'not long' --cov --cov-append --cov-report=term:skip-covered --cov-fail-under=85"
+        )
     for step in steps:
         print(f"▶ {step}", flush=True)
         with context.cd(str(ROOT)):

@@ -129,6 +129,7 @@ def test_an_engine_goes_drained_and_comes_back_on_the_release(story: Proof, pipe
     assert pipeline.verify("local").ok
 
 
+@pytest.mark.long
 def test_drift_of_a_machine_and_of_a_file_is_found_and_mended(story: Proof, pipeline: Pipeline) -> None:
     assert pipeline.drift("local").found == 0
     with pipeline.site("local") as site:
@@ -180,6 +181,7 @@ def test_an_update_that_fails_is_rolled_back_by_heat_and_works_as_before(seed: H
         assert (found.status, found.outputs["word"]) == ("ROLLBACK_COMPLETE", "one")
 
 
+@pytest.mark.long
 def test_a_second_region_is_launched_by_a_plan_and_destroyed_in_reverse(
     story: Proof, pipeline: Pipeline, tmp_path: Path
 ) -> None:

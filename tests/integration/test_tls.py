@@ -16,6 +16,9 @@ from pipeline.workspace import Workspace
 from tests.integration.conftest import NEW
 
 
+pytestmark = pytest.mark.long
+
+
 @pytest.fixture(scope="module")
 def secured(story: Proof, pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
     """The demo's region with TLS; without it again at the end."""
