@@ -879,9 +879,8 @@ def test(context: Context, unit: bool = False, faults: bool = False, long: bool 
         steps = ["pytest tests/faults"] * faults + ["pytest tests/integration -m long"] * long
     elif not unit:
         steps.append("pytest tests/faults -m quick --cov --cov-append --cov-report=")
-        steps.append(
-            "pytest tests/integration -m 'not long' --cov --cov-append --cov-report=term:skip-covered --cov-fail-under=85"
-        )
+        coverage = "--cov --cov-append --cov-report=term:skip-covered --cov-fail-under=85"
+        steps.append(f"pytest tests/integration -m 'not long' {coverage}")
     for step in steps:
         print(f"▶ {step}", flush=True)
         with context.cd(str(ROOT)):
