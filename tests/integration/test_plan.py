@@ -113,6 +113,7 @@ def test_what_was_planned_is_applied_and_the_same_plan_is_stale_afterwards(story
     assert pipeline.plan_stacks("local").empty
 
 
+@pytest.mark.long
 def test_an_engine_goes_drained_and_comes_back_on_the_release(story: Proof, pipeline: Pipeline) -> None:
     fewer = _with(pipeline, _engines(1))
     plan = fewer.plan_stacks("local", NEW)
