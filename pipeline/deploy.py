@@ -152,7 +152,7 @@ class Launcher:
         end = ended(
             self.heat, self.clock, stack_id, seen,
             name=stack.stack_name, timeout=self._timeout(stack), poll=self.poll,
-            report=lambda event: self.report(stack.name, event),
+            report=lambda event: self.report(stack.name, event), deletes=new and self._rolls_back,
         )  # fmt: skip
         if end.status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):  # a rollback ends complete too
             failure = failure_of(self.heat, end, stack_id)

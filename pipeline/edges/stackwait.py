@@ -64,11 +64,12 @@ def ended(
     `timeout` seconds.
     """
     deadline, known, away = clock.monotonic() + timeout, set(seen), ""
+    identity = f"{name}/{stack_id.rpartition('/')[2]}"
     failed: list[Event] = []
     while True:
         try:
             events, away = heat.events(stack_id), ""
-            left = heat.find(stack_id, outputs=False) if deletes else None
+            left = heat.find(identity, outputs=False) if deletes else None
         except HeatRefused as refused:
             if refused.status == 404:
                 return End(name, GONE, "it is no longer there", tuple(failed))
