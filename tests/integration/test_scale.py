@@ -18,6 +18,9 @@ from pipeline.workspace import Workspace
 from tests.integration.conftest import NEW
 
 
+pytestmark = pytest.mark.long
+
+
 @pytest.fixture(scope="module")
 def scalable(story: Proof, pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     """The demo's region, from a copy of the environments: scaling writes into them."""
