@@ -17,7 +17,6 @@ from pipeline.workflow import Pipeline
 from pipeline.workspace import Workspace
 from tests.integration.conftest import NEW
 
-
 pytestmark = pytest.mark.long
 
 
