@@ -178,16 +178,18 @@ def test_one_is_open_at_every_moment(seconds: float, opens_after: float) -> None
     assert len(spans) > 10
     for number, (before, after) in enumerate(pairwise(spans), start=1):
         if after[0] < end:
-            # Both can be at one tick of the clock: the relay, asked below, knows which came first.
+            # One may close at the very tick at which another opens: that it was open by then is asked below.
             assert max(closed for _, closed in spans[:number]) >= after[0], (before, after)
+    assert [name for name in heat.alone if heat.signalled[name] < end] == []
     assert max(closed for _, closed in spans) >= end
     assert among.counts().longest_gap_s == 0
     assert among.counts().held == len(spans)
 
 
 def test_a_moment_at_which_none_was_open_is_told() -> None:
-    _, among, _ = _run(4, opens_after=75)
+    heat, among, _ = _run(4, opens_after=75)
     assert among.counts().longest_gap_s > 5
+    assert heat.alone
 
 
 def _run(seconds: float, opens_after: float) -> tuple[TrafficHeat, Relay, float]:

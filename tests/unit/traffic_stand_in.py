@@ -78,6 +78,7 @@ class TrafficHeat(StandInHeat):
     made: list[dict[str, Any]] = field(default_factory=list)
     opened: dict[str, float] = field(default_factory=dict)
     signalled: dict[str, float] = field(default_factory=dict)
+    alone: list[str] = field(default_factory=list)  # those that closed when no other was open
 
     def create(self, name: str, **body: Any) -> str:
         made = super().create(name, **body)
@@ -100,6 +101,8 @@ class TrafficHeat(StandInHeat):
             name, signal = url.partition("?")[0].rpartition("/")[2], json.loads(body)
             self.stacks[name].update(signalled=True, data={signal["UniqueId"]: signal["Data"]})
             self.signalled[name] = self.clock.monotonic()
+            if not any(self._is_open(other) for other in list(self.opened) if other not in self.signalled):
+                self.alone.append(name)
         return Answer(answer, "")
 
     def resources(self, stack_id: str, *, depth: int = 3) -> tuple[Resource, ...]:
