@@ -24,6 +24,7 @@ def test_a_host_without_room_is_found_before_an_old_release_stops(region: Region
     region.is_whole(OLD)
 
 
+@pytest.mark.quick
 def test_a_backup_without_room_stops_the_run_before_any_host_is_touched(region: Region) -> None:
     region.install()
     before = region.marks()
