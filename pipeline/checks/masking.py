@@ -21,16 +21,7 @@ _TOKEN = re.compile(r"\bgAAAA[\w=-]{20,}")  # Keystone's, of Fernet
 
 def secrets_of(region: Region) -> tuple[str, ...]:
     """Return the secrets of a region, the longest first."""
-    identity = region.identity
-    secrets = (
-        region.database_password,
-        region.messaging_password,
-        region.encryption_key,
-        identity.service_password,
-        identity.stack_domain_password,
-        identity.canary_password,
-    )
-    return tuple(sorted({secret.reveal() for secret in secrets} - {""}, key=len, reverse=True))
+    return tuple(sorted(set(region.secrets) - {""}, key=len, reverse=True))
 
 
 def masked(text: str, secrets: Iterable[str] = ()) -> str:
