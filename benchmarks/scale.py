@@ -25,6 +25,7 @@ from pipeline.edges.clock import Clock
 from pipeline.edges.heat import Heat, connect
 from pipeline.edges.yamledit import set_value
 from pipeline.environment import Role
+from pipeline.errors import Inconclusive
 from pipeline.workflow import Pipeline
 from pipeline.workspace import Workspace
 
@@ -181,11 +182,14 @@ class _Load:
         self.heat.create(f"{self._prefix}-{next(self._numbers)}", template=_TEMPLATE, timeout_mins=10)
 
     def _clear(self, pool: ThreadPoolExecutor) -> None:
-        """Delete what is left, and wait until it is gone: the next count is not to pay for this one."""
+        """Delete what is left, and wait until it is gone: the next count is not to pay for this one.
+
+        Raises Inconclusive where it does not go.
+        """
         deadline = self.clock.monotonic() + 120
         while left := [stack for stack in self.heat.list() if stack.name.startswith(self._prefix)]:
             again = [stack for stack in left if not stack.status.startswith("DELETE_")]
             list(pool.map(lambda stack: self.heat.delete(stack.id), again))
             if self.clock.monotonic() > deadline:
-                return
+                raise Inconclusive(f"{len(left)} stacks are still there 120 s after they were to go")
             self.clock.sleep(2)

@@ -40,6 +40,7 @@ def _script(units: tuple[str, ...], since: datetime) -> str:
     """Print errors and tracebacks of Heat, and what HAProxy answered with 5xx or gave up."""
     named = " ".join(f"--unit {shlex.quote(unit)}" for unit in units)
     return (
-        f"journalctl --quiet --no-pager --output short-iso --since @{since.timestamp():.0f} {named} | "
-        f"grep -E ' (ERROR|CRITICAL) |heat-api(-cfn)?/[^ ]+ .* 5[0-9][0-9] ' | tail -n {_KEPT} || true"
+        f"{{ journalctl --quiet --no-pager --output short-iso --since @{since.timestamp():.0f} {named} || "
+        "echo '- ERROR journalctl failed'; } | "
+        f"grep -E ' (ERROR|CRITICAL) |heat-api(-cfn)?/[^ ]+ .* 5[0-9][0-9] ' | tail -n {_KEPT}"
     )
