@@ -30,6 +30,7 @@ _CHOICE = (
     "run the same command again to go on waiting (it drains on by itself), signal what a WaitCondition waits for, "
     "or give a stack up: openstack stack cancel STACK"
 )
+_NAMED = 5  # of what an engine holds, the oldest
 _TELL = 10.0  # seconds between two lines about what a drain waits for
 _BREATH = 0.2  # seconds between two looks at a unit that stops; each look takes up to two seconds on the host
 
@@ -264,44 +265,45 @@ class Rollout:
     def _drain(self, state: HostState, *, prove: bool) -> None:
         """Stop an engine by TERM and prove that it ended gracefully: its rows are gone, and it holds nothing.
 
-        Raises Inconclusive at the drain's deadline, saying what it still holds, FleetMixed where the proof fails.
+        Heat removes a worker's row when the last of its threads has ended. What such a worker still holds, unchanged
+        since before it was stopped, was done by no thread of it: it could not be written down once, as the database was
+        away, and that is told instead of refused. Raises Inconclusive at the drain's deadline, saying what it still
+        holds, FleetMixed where the proof fails.
         """
         site, host = self.site, state.host
         workers = self._workers_of(host)
         serving = bool(state.running or state.draining)
         running = workers.running if serving else ()
-        self._tell_killed(host.name, workers.killed if serving else (*workers.killed, *workers.running))
+        killed = workers.killed if serving else (*workers.killed, *workers.running)
+        self._tell_unfinished(host.name, killed, self._held(killed) if killed else (), "were killed before")
         started = site.clock.monotonic()
         with self.journal.step("drain", host.name):
-            flying = self._in_flight(running)
+            before = self._held(running)
             if running:
-                site.progress.say(f"{host.name}: draining, {flying.resources} resources in its hands")
+                site.progress.say(f"{host.name}: draining, {len(before)} resources in its hands")
             result = self._stop(host, lambda: self._named(running), stranded=Stranded(site, host))
         seconds = site.clock.monotonic() - started
         left = set(running) & site.insist(lambda: live_engines(site, host))
-        held = self._in_flight(running)
-        if prove and (left or not held.idle):
+        held = self._held(running)
+        if prove and (left or set(held) - set(before)):
             raise FleetMixed(
                 f"{host.name} did not drain: systemd says {result}, {len(left)} of its workers' rows "
-                f"are still there, and it holds {held.resources} resources and {held.locks} stacks"
-                f"{self._named(running)}",
+                f"are still there, and it holds {len(held)} resources{_listed(held)}",
                 hint=f"look at the journal of heat-engine on {host.name}, then run the same command again",
             )
-        self.journal.note(
-            "drained", host=host.name, engines=list(running), held=held.resources, seconds=round(seconds, 3)
-        )
+        self.journal.note("drained", host=host.name, engines=list(running), held=len(held), seconds=round(seconds, 3))
         if running and not left:
             site.progress.say(f"{host.name}: {len(running)} workers drained in {seconds:.1f} s")
+            self._tell_unfinished(host.name, running, held, "ended, each of their threads done")
         elif left:
             site.progress.say(f"{host.name}: {len(left)} workers ended without a drain")
 
-    def _tell_killed(self, name: str, killed: tuple[str, ...]) -> None:
-        """Say what workers that were killed leave unfinished: nobody rescues it, and no rollout can."""
-        if killed and (lost := self._held(killed)):
-            named = [str(one) for one in lost]
-            self.journal.note("lost", host=name, engines=list(killed), held=named)
+    def _tell_unfinished(self, name: str, engines: Sequence[str], held: Sequence[Held], ended: str) -> None:
+        """Say what workers that have `ended` leave unfinished: nobody rescues it, and no rollout can."""
+        if held:
+            self.journal.note("lost", host=name, engines=list(engines), held=[str(one) for one in held])
             self.site.progress.say(
-                f"{name}: {len(killed)} workers were killed before, and nobody finishes {'; '.join(named)}: "
+                f"{name}: {len(engines)} workers {ended}, and nobody finishes{_listed(held).removeprefix(':')}: "
                 "openstack stack update --existing STACK takes it up"
             )
 
@@ -310,8 +312,7 @@ class Rollout:
 
     def _named(self, engines: tuple[str, ...] | list[str]) -> str:
         """Return ": RESOURCE of stack STACK …" for what `engines` hold, "" where that is nothing."""
-        held = self._held(engines) if engines else ()
-        return f": {'; '.join(str(one) for one in held)}" if held else ""
+        return _listed(self._held(engines)) if engines else ""
 
     def _stop(self, host: Host, waiting: Callable[[], str], stranded: Stranded | None = None) -> str:
         """Tell a host's units to stop and wait for their end; return systemd's Result.
@@ -341,6 +342,12 @@ class Rollout:
     def _insist(self, host: Host, script: str, *, timeout: float = 60) -> Result:
         """Run a script that is safe to run again; see Site.insist."""
         return self.site.insist(lambda: self.site.remote.run(host, script, timeout=timeout))
+
+
+def _listed(held: Sequence[Held]) -> str:
+    """Return ": RESOURCE of stack STACK …; …" for the first few of what is `held`, "" where that is nothing."""
+    more = f"; and {len(held) - _NAMED} more" if len(held) > _NAMED else ""
+    return f": {'; '.join(str(one) for one in held[:_NAMED])}{more}" if held else ""
 
 
 def purge_steps(oldest_days: int) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ import re
 import shlex
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipeline.edges.ssh import Remote, Result
 from pipeline.errors import CommandFailed, PipelineError, Unanswered
@@ -41,15 +41,21 @@ class EngineRow:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A resource in an engine's hands: its stack, what is done to it (CREATE_IN_PROGRESS), for how many seconds."""
+    """A resource in an engine's hands: its stack, what is done to it (CREATE_IN_PROGRESS), for how many seconds.
 
+    A lock on a whole stack names no `resource`. `mark` changes whenever an engine takes or writes it: two that are
+    equal are the same piece of work, of which nothing was written down between two looks.
+    """
+
+    mark: str
     stack: str
     resource: str
     status: str
-    seconds: int
+    seconds: int = field(compare=False)
 
     def __str__(self) -> str:
-        return f"{self.resource} of stack {self.stack} ({self.status} for {self.seconds} s)"
+        named = f"{self.resource} of stack {self.stack}" if self.resource else f"stack {self.stack}"
+        return f"{named} ({self.status} for {self.seconds} s)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +111,22 @@ class Database:
         )[0]
         return InFlight(*(int(count) for count in row))
 
-    def held(self, engine_ids: Sequence[str], *, most: int = 5) -> tuple[Held, ...]:
-        """Return the resources that the engines `engine_ids` hold, the oldest first, `most` of them at the most."""
+    def held(self, engine_ids: Sequence[str]) -> tuple[Held, ...]:
+        """Return the resources and the stacks' locks that the engines `engine_ids` hold, the oldest first."""
         ids = ", ".join(_quoted(engine_id) for engine_id in engine_ids) or "''"
         rows = self._rows(
-            "SELECT stack.name, resource.name, CONCAT(resource.action, '_', resource.status),"  # noqa: S608 (UUIDs)
+            "SELECT CONCAT(resource.id, '/', COALESCE(resource.atomic_key, 0)),"  # noqa: S608 (UUIDs)
+            " COALESCE(stack.name, resource.stack_id), resource.name, CONCAT(resource.action, '_', resource.status),"
             " TIMESTAMPDIFF(SECOND, COALESCE(resource.updated_at, resource.created_at), UTC_TIMESTAMP())"
-            " FROM heat.resource JOIN heat.stack ON resource.stack_id = stack.id"
-            f" WHERE resource.engine_id IN ({ids}) ORDER BY 4 DESC LIMIT {most:d}"
+            " FROM heat.resource LEFT JOIN heat.stack ON resource.stack_id = stack.id"
+            f" WHERE resource.engine_id IN ({ids})"
+            " UNION ALL SELECT CONCAT('lock/', stack_lock.created_at), COALESCE(stack.name, stack_lock.stack_id), '',"
+            " CONCAT(stack.action, '_', stack.status),"
+            " TIMESTAMPDIFF(SECOND, COALESCE(stack_lock.updated_at, stack_lock.created_at), UTC_TIMESTAMP())"
+            " FROM heat.stack_lock LEFT JOIN heat.stack ON stack_lock.stack_id = stack.id"
+            f" WHERE stack_lock.engine_id IN ({ids}) ORDER BY 5 DESC"
         )
-        return tuple(Held(stack, resource, status, int(seconds)) for stack, resource, status, seconds in rows)
+        return tuple(Held(mark, stack, name, status, int(seconds)) for mark, stack, name, status, seconds in rows)
 
     def hosts_at_work(self, stack_id: str) -> frozenset[str]:
         """Return the hosts whose engines hold resources of a stack at this moment."""

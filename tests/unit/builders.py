@@ -309,7 +309,7 @@ class Machines:
         remote.on(r"^ *mv -T -- /opt/heat/releases/", self._remove)
         remote.on(r"systemctl is-active --quiet heat-", lambda host, _: Result(0 if self._healthy(host) else 3, "", ""))
         remote.on(r"FROM heat\.service", self._engines)
-        remote.on(r"stack_lock", "0\t0\t0\n")
+        remote.on("SELECT COUNT", "0\t0\t0\n")
         remote.on(r"TIMESTAMPDIFF")
         remote.on(r"list_channels|close_connection")
         remote.on(r"/build_info", self._build_info)

@@ -189,7 +189,7 @@ def test_a_half_finished_upgrade_goes_back_on_the_hosts_that_moved(world: World)
 
 def test_what_would_be_done_is_told_with_how_long_and_what_is_in_flight(world: World) -> None:
     change = plan_upgrade(world.site, R26)
-    world.remote.on("stack_lock", "2\t1\t5\n")
+    world.remote.on("SELECT COUNT", "2\t1\t5\n")
     tell(world.site, change)
     told = said(world.site.progress)
     for line in change.plan.describe():
@@ -197,7 +197,7 @@ def test_what_would_be_done_is_told_with_how_long_and_what_is_in_flight(world: W
     assert "drain budget: 180 s for each of 2 engines" in told
     assert "in flight now: 5 stacks in progress; these engines hold 2 resources and 1 stack locks" in told
     assert "rollback" not in told
-    (script,) = world.remote.scripts("stack_lock")
+    (script,) = world.remote.scripts("SELECT COUNT")
     assert all(row in script for rows in world.machines.rows.values() for row in rows)
 
 

@@ -33,6 +33,9 @@ from pipeline.site import Site
 from pipeline.upgrade import Rollout, Stranded, purge_steps
 
 POLICY = LOCAL.policies
+GATE = "7/3\tweb\tgate\tCREATE_IN_PROGRESS\t90\n"  # as the database tells what an engine holds
+TAKEN = GATE.replace("7/3", "7/4")  # the same resource, after an engine took or wrote it once more
+LOCK = "lock/2026-11-26 22:40:01\tapp\t\tCHECK_IN_PROGRESS\t4\n"
 DRAIN = POLICY.drain
 STEPS = {
     "out": r"state drain",
@@ -192,7 +195,7 @@ def test_an_engine_that_still_drains_at_the_deadline_is_left_to_drain_and_told_w
     machines: Machines, rollout: Rollout, remote: ScriptedRemote, kept: Kept
 ) -> None:
     machines.looks["engine-0"] = 10**6
-    remote.on("TIMESTAMPDIFF", "web\tgate\tCREATE_IN_PROGRESS\t90\n")
+    remote.on("TIMESTAMPDIFF", GATE)
     with pytest.raises(Inconclusive, match="engine-0 still drains after 180 s: gate of stack web") as caught:
         rollout.move(_state(rollout, "engine-0"))
     assert caught.value.exit_code == 11
@@ -220,7 +223,7 @@ def test_what_a_drain_waits_for_is_told_now_and_then(
 ) -> None:
     rollout.site.clock.sleep(1000)
     machines.looks["engine-0"] = int(35 / 0.2)
-    remote.on("TIMESTAMPDIFF", "web\tgate\tCREATE_IN_PROGRESS\t90\n")
+    remote.on("TIMESTAMPDIFF", GATE)
     rollout.move(_state(rollout, "engine-0"))
     told = "engine-0: still finishes gate of stack web (CREATE_IN_PROGRESS for 90 s)"
     assert said(rollout.site.progress).count(told) in (3, 4)
@@ -236,7 +239,7 @@ def test_workers_that_were_killed_are_told_with_what_nobody_finishes(
     machines: Machines, rollout: Rollout, remote: ScriptedRemote, kept: Kept
 ) -> None:
     machines.kill("engine-0")
-    remote.on("TIMESTAMPDIFF", "web\tgate\tCREATE_IN_PROGRESS\t90\n")
+    remote.on("TIMESTAMPDIFF", GATE)
     rollout.move(_now(machines, "engine-0"))
     told = said(rollout.site.progress)
     assert "engine-0: 2 workers were killed before, and nobody finishes gate of stack web" in told
@@ -277,20 +280,58 @@ def test_a_drain_is_refused_when_rows_of_the_workers_are_left(
     assert not remote.scripts(STEPS["switch"])
 
 
-def test_a_drain_is_refused_when_the_stopped_engine_still_holds_something(
-    rollout: Rollout, remote: ScriptedRemote
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("", GATE), (GATE, TAKEN), (LOCK, GATE + LOCK), ("", LOCK)],
+    ids=["nothing before", "taken again", "beside what it held", "a stack's lock"],
+)
+def test_a_drain_is_refused_when_the_stopped_engine_holds_what_it_did_not_hold_before(
+    rollout: Rollout, remote: ScriptedRemote, before: str, after: str
 ) -> None:
-    remote.on("stack_lock", "2\t1\t1\n")
-    remote.on("TIMESTAMPDIFF", "web\tgate\tCREATE_IN_PROGRESS\t90\n")
-    with pytest.raises(FleetMixed, match="it holds 2 resources and 1 stacks: gate of stack web"):
+    remote.on("TIMESTAMPDIFF", before, after)
+    held = after.count("\n")
+    with pytest.raises(FleetMixed, match=f"engine-0 did not drain: .* it holds {held} resources: .*(web|app) "):
         rollout.move(_state(rollout, "engine-0"))
     assert not remote.scripts(STEPS["switch"])
 
 
+@pytest.mark.parametrize("held", [GATE, LOCK, GATE + LOCK])
+def test_what_an_engine_that_drained_could_not_write_down_once_is_told_and_stops_nobody(
+    machines: Machines, rollout: Rollout, remote: ScriptedRemote, kept: Kept, held: str
+) -> None:
+    remote.on("TIMESTAMPDIFF", held, held.replace("\t90", "\t99"))
+    rollout.move(_state(rollout, "engine-0"))
+    assert machines.current["engine-0"] == R26.id
+    told = said(rollout.site.progress)
+    assert "engine-0: 2 workers ended, each of their threads done, and nobody finishes" in told
+    assert "openstack stack update --existing STACK" in told
+    lost = next(line for line in kept.lines if line["step"] == "lost")
+    proof = next(line for line in kept.lines if line["step"] == "drained")
+    assert len(lost["held"]) == proof["held"] == held.count("\n")
+    assert lost["engines"] == proof["engines"]
+
+
+def test_what_an_engine_held_before_is_refused_where_its_rows_are_left(
+    machines: Machines, rollout: Rollout, remote: ScriptedRemote
+) -> None:
+    machines.stuck.add("engine-0")
+    remote.on("TIMESTAMPDIFF", GATE)
+    with pytest.raises(FleetMixed, match="2 of its workers' rows are still there, and it holds 1 resources: gate of"):
+        rollout.move(_state(rollout, "engine-0"))
+
+
+def test_of_much_that_an_engine_holds_the_oldest_are_named(rollout: Rollout, remote: ScriptedRemote) -> None:
+    rows = "".join(f"{n}/1\tweb\tr{n}\tCREATE_IN_PROGRESS\t{90 - n}\n" for n in range(8))
+    remote.on("TIMESTAMPDIFF", "", rows)
+    with pytest.raises(FleetMixed, match=r"holds 8 resources: r0 .*; r4 of stack web \([^;]*\); and 3 more"):
+        rollout.move(_state(rollout, "engine-0"))
+
+
 def test_what_an_engine_holds_before_its_stop_may_be_finished_by_it(rollout: Rollout, remote: ScriptedRemote) -> None:
-    remote.on("stack_lock", "2\t1\t1\n", "0\t0\t0\n")
+    remote.on("TIMESTAMPDIFF", GATE + LOCK, "")
     rollout.move(_state(rollout, "engine-0"))
     assert "draining, 2 resources in its hands" in said(rollout.site.progress)
+    assert "nobody finishes" not in said(rollout.site.progress)
 
 
 # --- messages that a draining engine took
@@ -432,7 +473,7 @@ def test_a_database_that_is_away_while_rows_are_read_is_waited_for(
 def test_a_database_that_is_away_while_work_is_counted_is_waited_for(
     machines: Machines, rollout: Rollout, remote: ScriptedRemote, kept: Kept, looks: int
 ) -> None:
-    remote.on("stack_lock", *["0\t0\t0\n"] * looks, *[NO_DATABASE] * 3, "0\t0\t0\n")
+    remote.on("TIMESTAMPDIFF", *[""] * looks, *[NO_DATABASE] * 3, "")
     rollout.move(_state(rollout, "engine-0"))
     assert remote.steps(**STEPS) == ["stop engine-0", "switch engine-0", "start engine-0"]
     assert machines.current["engine-0"] == R26.id
@@ -441,8 +482,8 @@ def test_a_database_that_is_away_while_work_is_counted_is_waited_for(
 
 
 def test_a_proof_that_waited_for_the_database_is_a_proof(rollout: Rollout, remote: ScriptedRemote) -> None:
-    remote.on("stack_lock", "2\t0\t1\n", NO_DATABASE, "2\t0\t1\n")
-    with pytest.raises(FleetMixed, match=r"engine-0 did not drain: .* it holds 2 resources"):
+    remote.on("TIMESTAMPDIFF", GATE, NO_DATABASE, TAKEN)
+    with pytest.raises(FleetMixed, match=r"engine-0 did not drain: .* it holds 1 resources"):
         rollout.move(_state(rollout, "engine-0"))
     assert not remote.scripts(STEPS["switch"])
 
@@ -452,7 +493,7 @@ def test_a_database_that_is_away_when_a_drain_is_told_about_is_waited_for(
 ) -> None:
     rollout.site.clock.sleep(1000)
     machines.looks["engine-0"] = 1
-    remote.on("TIMESTAMPDIFF", NO_DATABASE, "web\tgate\tCREATE_IN_PROGRESS\t90\n")
+    remote.on("TIMESTAMPDIFF", GATE, NO_DATABASE, GATE)
     rollout.move(_state(rollout, "engine-0"))
     assert "engine-0: still finishes gate of stack web" in said(rollout.site.progress)
 
@@ -475,7 +516,7 @@ def test_a_service_that_is_away_while_the_old_vhost_gets_idle_is_waited_for(
     if service == "messages":
         remote.on("list_queues", "[]", NO_BROKER, "Starting node", "[]")
     else:
-        remote.on("stack_lock", "0\t0\t0\n", NO_DATABASE, NO_DATABASE, "0\t0\t0\n")
+        remote.on("SELECT COUNT", "0\t0\t0\n", NO_DATABASE, NO_DATABASE, "0\t0\t0\n")
     rollout.await_idle()
     assert len(re.findall(TRYING, said(rollout.site.progress))) == {"messages": 2, "work": 1}[service]
     assert said(rollout.site.progress).count("old vhost:") == 1
@@ -508,7 +549,7 @@ def test_a_broker_that_is_away_while_a_region_is_tidied_is_waited_for(
 def test_a_database_that_stays_away_ends_the_move_with_no_answer_either_way(
     machines: Machines, rollout: Rollout, remote: ScriptedRemote, looks: int
 ) -> None:
-    remote.on("stack_lock", *["0\t0\t0\n"] * looks, NO_DATABASE)
+    remote.on("TIMESTAMPDIFF", *[""] * looks, NO_DATABASE)
     with pytest.raises(Inconclusive, match=r"^the database did not answer: database-0: .*2002") as caught:
         rollout.move(_state(rollout, "engine-0"))
     assert (caught.value.exit_code, caught.value.hint) == (11, "systemctl status mariadb on database-0")
@@ -608,7 +649,7 @@ def test_an_api_that_is_still_to_move_serves_until_then_and_one_that_does_not_ru
 
 
 def _looks(remote: ScriptedRemote) -> int:
-    return len(remote.scripts("stack_lock"))
+    return len(remote.scripts("SELECT COUNT"))
 
 
 def test_the_old_vhost_is_idle_only_after_several_quiet_looks_in_a_row(
@@ -622,7 +663,7 @@ def test_the_old_vhost_is_idle_only_after_several_quiet_looks_in_a_row(
 @pytest.mark.parametrize("held", ["1\t0\t1\n", "0\t1\t1\n"], ids=["resource", "lock"])
 def test_something_held_starts_the_quiet_looks_again(rollout: Rollout, remote: ScriptedRemote, held: str) -> None:
     quiet = "0\t0\t0\n"
-    remote.on("stack_lock", quiet, quiet, held, quiet)
+    remote.on("SELECT COUNT", quiet, quiet, held, quiet)
     rollout.await_idle()
     assert _looks(remote) == 3 + DRAIN.idle_polls
 
@@ -653,7 +694,7 @@ def test_workers_that_were_killed_hold_nothing_that_the_old_vhost_waits_for(
     dead = ["00000000-0000-0000-0000-0000000000d1", "00000000-0000-0000-0000-0000000000d2"]
     machines.rows["engine-1"] = [*dead, *machines.rows["engine-1"]]
     rollout.await_idle()
-    (script,) = set(remote.scripts("stack_lock"))
+    (script,) = set(remote.scripts("SELECT COUNT"))
     assert not any(row in script for row in dead)
 
 
@@ -663,7 +704,7 @@ def test_a_last_engine_that_was_killed_holds_nothing_that_the_old_vhost_waits_fo
     machines.current |= {"engine-0": R26.id, "api-0": R26.id, "api-1": R26.id}
     machines.kill("engine-1")
     dead = machines.rows["engine-1"]
-    remote.on("stack_lock", lambda _, script: "1\t1\t1\n" if dead[0] in script else "0\t0\t1\n")
+    remote.on("SELECT COUNT", lambda _, script: "1\t1\t1\n" if dead[0] in script else "0\t0\t1\n")
     plan = _plan(machines.fleet(R25, R26))
     assert engines_last(plan) == ["engine-1"]
     Rollout(here, plan, journal(here.clock)).await_idle()
@@ -673,7 +714,7 @@ def test_only_the_last_old_engines_are_asked_about(
     machines: Machines, rollout: Rollout, remote: ScriptedRemote
 ) -> None:
     rollout.await_idle()
-    (script,) = set(remote.scripts("stack_lock"))
+    (script,) = set(remote.scripts("SELECT COUNT"))
     assert all(row in script for row in machines.rows["engine-1"])
     assert not any(row in script for row in machines.rows["engine-0"])
 
@@ -681,7 +722,7 @@ def test_only_the_last_old_engines_are_asked_about(
 def test_a_vhost_that_is_never_idle_is_told_at_the_deadline_with_what_is_held(
     rollout: Rollout, remote: ScriptedRemote
 ) -> None:
-    remote.on("stack_lock", "3\t2\t2\n")
+    remote.on("SELECT COUNT", "3\t2\t2\n")
     with pytest.raises(Inconclusive, match="0 messages, 3 resources and 2 stacks held after 180 s") as caught:
         rollout.await_idle()
     assert caught.value.exit_code == 11
@@ -691,8 +732,8 @@ def test_a_vhost_that_is_never_idle_is_told_at_the_deadline_with_what_is_held(
 
 
 def test_what_is_still_held_is_named_at_the_deadline(rollout: Rollout, remote: ScriptedRemote) -> None:
-    remote.on("stack_lock", "1\t0\t1\n")
-    remote.on("TIMESTAMPDIFF", "web\tgate\tCREATE_IN_PROGRESS\t90\n")
+    remote.on("SELECT COUNT", "1\t0\t1\n")
+    remote.on("TIMESTAMPDIFF", GATE)
     with pytest.raises(Inconclusive, match="after 180 s: gate of stack web"):
         rollout.await_idle()
 
@@ -705,7 +746,7 @@ def test_an_idle_vhost_is_in_the_journal(rollout: Rollout, kept: Kept) -> None:
 
 def test_an_idle_seen_at_the_last_moment_counts(rollout: Rollout, remote: ScriptedRemote) -> None:
     busy = int(DRAIN.timeout / DRAIN.poll) - DRAIN.idle_polls + 2
-    remote.on("stack_lock", *["1\t0\t1\n"] * busy, "0\t0\t0\n")
+    remote.on("SELECT COUNT", *["1\t0\t1\n"] * busy, "0\t0\t0\n")
     rollout.await_idle()
     assert rollout.site.clock.monotonic() > DRAIN.timeout
 
