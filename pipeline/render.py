@@ -22,7 +22,7 @@ from pipeline.errors import ConfigurationInvalid
 from pipeline.hot import parse
 from pipeline.secrets import Secret
 
-__all__ = ["GIVEN", "RenderedStack", "launch_order", "render", "render_text", "require_known", "write"]
+__all__ = ["GIVEN", "RenderedStack", "launch_order", "render", "render_text", "write"]
 
 GIVEN = "given"
 """What stands for a stack among inputs, but is what the pipeline knows: ssh_public_key, identity_url."""
@@ -97,7 +97,8 @@ class RenderedStack:
 def render(environment: Environment, templates: Path) -> tuple[RenderedStack, ...]:
     """Return the stacks of `environment`, those first that others need.
 
-    Raises ConfigurationInvalid naming template and line: an undefined variable, bad YAML, an unknown stack, a cycle.
+    Raises ConfigurationInvalid naming template and line: an undefined variable, bad YAML, an unknown stack, a cycle;
+    and where the environment has rules for a stack that there is not.
     """
     facts = {"environment": environment, "roles": list(Role)}
     listing = _yaml(render_text(templates, "stacks.yaml.j2", facts), "stacks.yaml.j2")
@@ -110,11 +111,11 @@ def render(environment: Environment, templates: Path) -> tuple[RenderedStack, ..
         inputs = {key: tuple(path.split(".")) for key, path in (entry.get("from") or {}).items()}
         stack_name = f"{environment.name}-{name}"
         stacks.append(RenderedStack(name, stack_name, text, files, registry, entry.get("parameters") or {}, inputs))
+    _require_known(environment, stacks)
     return launch_order(stacks)
 
 
-def require_known(environment: Environment, stacks: Sequence[RenderedStack]) -> None:
-    """Raises ConfigurationInvalid where an environment has rules for a stack that there is not."""
+def _require_known(environment: Environment, stacks: Sequence[RenderedStack]) -> None:
     names = [stack.name for stack in stacks]
     for unknown in sorted(set(environment.stacks.each) - set(names)):
         raise ConfigurationInvalid(

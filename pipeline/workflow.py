@@ -3,40 +3,33 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from pipeline import environment, evidence, schema
-from pipeline.access import cloud_of, forget, identity_url, is_deployed, open_site
+from pipeline.access import cloud_of, forget, is_deployed, open_site
+from pipeline.changing import Changing, changing, holder_now
 from pipeline.comparison import Comparison, compare_environments, compare_releases
-from pipeline.consequences import consequences, hosts_leaving, losses
-from pipeline.deploy import Change as StackChange
-from pipeline.deploy import Launcher, launch_all
+from pipeline.consequences import hosts_leaving
 from pipeline.destroy import Destroyer, destroy_all, doomed
 from pipeline.edges.clock import Clock
-from pipeline.edges.heat import Event, Heat, HeatRefused, connect
+from pipeline.edges.heat import Heat, HeatRefused, connect
 from pipeline.edges.heatcode import schemas_of, unpack
 from pipeline.edges.hosts import observe, visible
-from pipeline.edges.lock import Holder, Lease, Locks, ToozLocks
+from pipeline.edges.lock import Holder, Locks, ToozLocks
 from pipeline.edges.refusals import untouched
-from pipeline.edges.runs import Request, Run, Runs
-from pipeline.edges.ssh import generate_key
+from pipeline.edges.runs import Request, Runs
 from pipeline.edges.store import Store, who
 from pipeline.edges.wheelhouse import Built, Wheelhouse
 from pipeline.edges.yamledit import set_value
 from pipeline.environment import Environment, Role
-from pipeline.errors import ConfigurationInvalid, FleetMixed, Inconclusive, PipelineError, VerificationFailed
+from pipeline.errors import ConfigurationInvalid, PipelineError, VerificationFailed
 from pipeline.evidence import Operation, StackOperation
 from pipeline.fanout import HostResult, Listener, chosen, fan_out
 from pipeline.fleet import Fleet, HostState
@@ -47,53 +40,30 @@ from pipeline.localcloud.settings import PLUGINS
 from pipeline.lookup import Lookup
 from pipeline.origins import Setting, settings
 from pipeline.plan import Plan, require_fresh, to_json
-from pipeline.planning import at_rest, survey
 from pipeline.progress import Progress
 from pipeline.provision import BACKING, bring_up, configure_release, configure_services, install_release
 from pipeline.recorder import Outcome, recorded
+from pipeline.regionstacks import RegionStacks
 from pipeline.release import Release
-from pipeline.render import RenderedStack, render, require_known
+from pipeline.render import RenderedStack, render
 from pipeline.retire import retire
 from pipeline.rolling import Change, manifest, manifests, plan_rollback, plan_upgrade, roll_out, tell
 from pipeline.rollout import Batch, RolloutPlan, plan_rollout, running_release, vhost_of
 from pipeline.scaling import Scaling, plan_scaling
 from pipeline.site import Site
 from pipeline.smoke import RungResult, SmokeReport, climb
-from pipeline.spans import overhead
 from pipeline.stackdrift import CHECKS, Drift, HostDrift, check_stacks
 from pipeline.status import HostStatus, region_status
 from pipeline.traffic import Traffic, TrafficReport, dismiss
-from pipeline.validation import WRITER, Catalogue, Problem, path_of, validate
+from pipeline.validation import WRITER, Problem, path_of
+from pipeline.validation.many import validate_all
 from pipeline.verify import EVERYTHING, Selection, VerifyReport, verify
 from pipeline.workspace import Workspace
 
-__all__ = ["Changing", "Pipeline"]
+__all__ = ["Pipeline"]
 
 _WATCHED = 5.0  # seconds between two looks of a watch
-_ENOUGH = 16  # environments that are worth a process of their own to validate them
 _CANARY = "canary"  # how the names of the stacks of a rollout's own customers start
-
-
-@dataclass(frozen=True, slots=True)
-class Changing:
-    """A run that changes an environment: its own log, and the lock it holds."""
-
-    operation: Operation | StackOperation
-    environment: str
-    log: Run
-    lease: Lease
-    runs: Runs
-
-    def gate(self) -> None:
-        """Let the run go on to another host. Raises LockLost, Inconclusive for a pause, FleetMixed for an abort."""
-        self.lease.confirm()
-        if (asked := self.runs.asked(self.environment)) is None:
-            return
-        request, by = asked
-        again = "type the same command again to go on"
-        if request == "pause":
-            raise Inconclusive(f"paused by {by}", hint=f"{again}, or inv rollback {self.environment}")
-        raise FleetMixed(f"aborted by {by}", hint=f"inv rollback {self.environment}, or {again}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,25 +131,14 @@ class Pipeline:
 
     def render(self, name: str) -> tuple[RenderedStack, ...]:
         """Return the stacks of an environment, those first that others need. Raises ConfigurationInvalid."""
-        return self._rendered(self.environment(name))
-
-    def _rendered(self, target: Environment) -> tuple[RenderedStack, ...]:
-        stacks = render(target, self.workspace.templates)
-        require_known(target, stacks)
-        return stacks
+        return render(self.environment(name), self.workspace.templates)
 
     def validate(self, names: Sequence[str], releases: Sequence[str] = ()) -> tuple[Problem, ...]:
         """Return what is wrong with the stacks of environments by the schemas of `releases` of Heat (of all: none).
 
         Raises ConfigurationInvalid where an environment cannot be read or rendered, or a release has no schemas here.
         """
-        shares = [names[first::processes] for processes in [_processes(len(names))] for first in range(processes)]
-        judge = partial(_problems_of, self.workspace, releases=tuple(releases))
-        if len(shares) == 1:
-            return judge(names)
-        with ProcessPoolExecutor(len(shares)) as pool:
-            found = [problem for problems in pool.map(judge, shares) for problem in problems]
-        return tuple(sorted(found, key=lambda problem: names.index(problem.environment)))
+        return validate_all(names, self.workspace.environments, self.workspace.templates, tuple(releases))
 
     def write_schemas(self, heat: str) -> Path:
         """Write what the resources of Heat `heat` ("26.0.2") accept, for `validate`; return the file."""
@@ -203,16 +162,16 @@ class Pipeline:
         Refuses (ConfigurationInvalid) a region that runs another release: that is an upgrade. Raises ProtectedRefused
         where a protected stack would lose what is not `allowed` by name.
         """
-        target, cloud = self._within_reach(name)
+        stacks = self._within_reach(name)
         built = self.build(reference)  # first: a release that does not exist must not leave half a region
         _refuse_other_release(name, self.releases_on(name), built.release)
         with self._changing("deploy", name, lock_wait) as run:
             _refuse_other_release(name, self.releases_on(name), built.release)  # the lock may have been waited for
-            at_rest(cloud, self.render(name), self.clock, timeout=target.deadlines.stack)
-            plan = self._survey(target, cloud, built.release.id)
+            stacks.await_rest()
+            plan = stacks.survey(built.release.id)
             plan.require(allowed)
             with self._recorded("deploy", name, built.release) as outcome:
-                changed = self._carry_out(plan, target, cloud, run, allowed, built.release)
+                changed = self._carry_out(plan, stacks, run, allowed, built.release)
                 installed = self._bring_up(name, built.release, built, outcome, run)
         return changed or installed
 
@@ -223,23 +182,23 @@ class Pipeline:
         Raises ConfigurationInvalid, FleetMixed in the middle of an upgrade, ProtectedRefused, and what
         pipeline.retire.retire raises.
         """
-        target, cloud = self._within_reach(name)
+        stacks = self._within_reach(name)
         with self._changing("scale", name, lock_wait) as run, self.site(name) as site:
             fleet = observe(site.region.inventory, site.remote)
             release, _ = _on(site, fleet)
             scaling = plan_scaling(fleet, role, count)
-            at_rest(cloud, self.render(name), self.clock, timeout=target.deadlines.stack)
-            plan = self._survey(scaling.of(target), cloud, release.id)
+            stacks.await_rest()
+            plan = self._stacks(scaling.of(stacks.environment), stacks.cloud).survey(release.id)
             plan.require(())
             leaving = {*scaling.names, *hosts_leaving(plan)}
             built = self.build(release.id) if scaling.coming or leaving - set(scaling.names) else None
             with self._recorded("scale", name, release) as outcome:
                 outcome.counts.update(hosts_coming=scaling.coming, hosts_leaving=len(scaling.leaving))
-                self._tell(plan)
+                stacks.tell(plan)
                 self._retire(site, leaving, release, run)
                 self._set_count(name, scaling)
                 run.gate()
-                self._launch(self.environment(name), cloud, plan, run, ())
+                self._stacks(self.environment(name), stacks.cloud).launch(plan, run.log.id, ())
                 self._bring_up(name, release, built, outcome, run)
         return scaling
 
@@ -256,11 +215,11 @@ class Pipeline:
         Nothing is changed, here or there. Raises what pipeline.planning.survey raises, and ConfigurationInvalid for a
         region that runs another release.
         """
-        target, cloud = self._within_reach(name)
+        stacks = self._within_reach(name)
         built = self.wheelhouse.find(reference) if reference else None
         if built:
             _refuse_other_release(name, self.releases_on(name), built.release)
-        return self._survey(target, cloud, built.release.id if built else "")
+        return stacks.survey(built.release.id if built else "")
 
     def apply(self, plan: Plan, *, allowed: Collection[str] = (), lock_wait: float = 0) -> bool:
         """Do what was planned, and nothing else; return whether anything changed.
@@ -269,15 +228,15 @@ class Pipeline:
         """
         name = plan.environment
         plan.require(allowed)
-        target, cloud = self._within_reach(name)
+        stacks = self._within_reach(name)
         built = self.build(plan.release) if plan.release else None
         with self._changing("apply", name, lock_wait) as run, ExitStack() as record:
             require_fresh(plan, self.plan_stacks(name, plan.release))
             run.log.save("plan", json.loads(to_json(plan)))
             if built is None:
-                return self._carry_out(plan, target, cloud, run, allowed)
+                return self._carry_out(plan, stacks, run, allowed)
             outcome = record.enter_context(self._recorded("deploy", name, built.release))
-            changed = self._carry_out(plan, target, cloud, run, allowed, built.release)
+            changed = self._carry_out(plan, stacks, run, allowed, built.release)
             return self._bring_up(name, built.release, built, outcome, run) or changed
 
     def releases_on(self, name: str) -> frozenset[str]:
@@ -389,8 +348,7 @@ class Pipeline:
     def hold(self, name: str, reason: str) -> None:
         """Hold an environment for a person, until they give it back. Raises LockHeld where another has it."""
         now = self.clock.now()
-        run_id = f"{now:%Y%m%dT%H%M%SZ}-hold"
-        self.locks(name).hold(name, Holder(who(), "hold", run_id, socket.gethostname(), os.getpid(), now, reason))
+        self.locks(name).hold(name, holder_now("hold", f"{now:%Y%m%dT%H%M%SZ}-hold", now, reason))
 
     def ask_run(self, name: str, request: Request) -> Holder:
         """Ask the run under way to pause or to abort before it begins with another host; return whose run it is.
@@ -542,17 +500,25 @@ class Pipeline:
             )
         return checks, rungs
 
-    def _within_reach(self, name: str) -> tuple[Environment, Heat]:
-        """Return an environment and its cloud: one that is not there, or a secret, is told before a build or a lock."""
+    def _within_reach(self, name: str) -> RegionStacks:
+        """Return a region's stacks: a cloud that is not there, or a secret, is told before a build or a lock."""
         target = self.environment(name)
         cloud = cloud_of(self.workspace, target)
         self.lookup.region(target, lambda: cloud)
-        return target, cloud
+        return self._stacks(target, cloud)
+
+    def _stacks(self, target: Environment, cloud: Heat) -> RegionStacks:
+        stacks = render(target, self.workspace.templates)
+        return RegionStacks(target, stacks, cloud, self.workspace, self.lookup, self.clock, self.progress)
+
+    def _stacks_of(self, name: str) -> RegionStacks:
+        target = self.environment(name)
+        return self._stacks(target, cloud_of(self.workspace, target))
 
     def doomed(self, name: str, allowed: Collection[str]) -> tuple[str, ...]:
         """Return the names of the stacks that `destroy` would destroy. Raises ProtectedRefused as it does."""
-        target = self.environment(name)
-        there = doomed(cloud_of(self.workspace, target), target, self.render(name), allowed)
+        stacks = self._stacks_of(name)
+        there = doomed(stacks.cloud, stacks.environment, stacks.rendered, allowed)
         return tuple(stack.name for stack in there.values())
 
     def destroy(self, name: str, *, allowed: Collection[str] = (), lock_wait: float = 0) -> bool:
@@ -560,12 +526,12 @@ class Pipeline:
 
         Raises ProtectedRefused, before anything is touched, where a protected one is not `allowed` by name.
         """
-        target, stacks = self.environment(name), self.render(name)
-        cloud = cloud_of(self.workspace, target)
+        stacks = self._stacks_of(name)
         with self._changing("destroy", name, lock_wait):
-            there = doomed(cloud, target, stacks, allowed)
+            there = doomed(stacks.cloud, stacks.environment, stacks.rendered, allowed)
+            destroyer = Destroyer(stacks.cloud, self.clock, stacks.timeouts, stacks.heard)
             with self.progress.stage("destroy"):
-                destroy_all(there, stacks, Destroyer(cloud, self.clock, _timeouts(target, stacks), self._heard))
+                destroy_all(there, stacks.rendered, destroyer)
             forget(self.workspace, name)
         return bool(there)
 
@@ -574,12 +540,11 @@ class Pipeline:
 
         Takes the lock, since a check is an action on each stack; nothing else is changed.
         """
-        target, stacks = self.environment(name), self.render(name)
-        cloud = cloud_of(self.workspace, target)
+        stacks = self._stacks_of(name)
         with self._changing("drift", name, lock_wait):
-            plan = self._survey(target, cloud, "")
+            plan = stacks.survey("")
             with untouched():
-                checked = check_stacks(cloud, self.clock, plan, _timeouts(target, stacks), self._heard)
+                checked = check_stacks(stacks.cloud, self.clock, plan, stacks.timeouts, stacks.heard)
             hosts, unseen = self._host_drift(name)
         return Drift(name, checked, hosts, unseen)
 
@@ -605,20 +570,10 @@ class Pipeline:
         failed = (one for one in results if one.outcome in ("failed", "error"))
         return tuple(HostDrift(one.host, one.name, one.message) for one in failed), ""
 
-    def _survey(self, target: Environment, cloud: Heat, release: str) -> Plan:
-        key = self.workspace.key(target.name)
-        given = self._given(target, cloud) | ({"ssh_public_key": generate_key(key)} if key.exists() else {})
-        return survey(cloud, target, self.workspace.templates, self._rendered(target), given, release=release)
-
-    def _given(self, target: Environment, cloud: Heat) -> dict[str, Any]:
-        """Return what stacks take from no other stack, but for the key, which is made when they are launched."""
-        return {"identity_url": identity_url(cloud), **self.lookup.region(target, lambda: cloud)}
-
     def _carry_out(
         self,
         plan: Plan,
-        target: Environment,
-        cloud: Heat,
+        stacks: RegionStacks,
         run: Changing,
         allowed: Collection[str],
         release: Release | None = None,
@@ -627,71 +582,35 @@ class Pipeline:
 
         Where hosts are brought up on a `release`, those that go are out of service first.
         """
-        self._tell(plan)
+        stacks.tell(plan)
         if release and (leaving := hosts_leaving(plan)):
-            with self.site(target.name) as site:
+            with self.site(plan.environment) as site:
                 self._retire(site, leaving, release, run)
-        return self._launch(target, cloud, plan, run, allowed)
-
-    def _tell(self, plan: Plan) -> None:
-        for line in (*losses(plan), *chain.from_iterable(consequences(plan).values())):
-            self.progress.say(line)
+        return stacks.launch(plan, run.log.id, allowed)
 
     def _retire(self, site: Site, leaving: Collection[str], release: Release, run: Changing) -> None:
         if leaving:
             with self.progress.stage("retire"):
                 retire(site, leaving, release, Journal(self.clock, run.log), gate=run.gate)
 
-    def _launch(self, target: Environment, cloud: Heat, plan: Plan, run: Changing, allowed: Collection[str]) -> bool:
-        given = {"ssh_public_key": generate_key(self.workspace.key(target.name)), **self._given(target, cloud)}
-        launcher = Launcher(
-            cloud,
-            self.clock,
-            target.deadlines.stack,
-            self._heard,
-            rules=target.stacks,
-            foreseen=plan.by_name,
-            allowed=frozenset(allowed),
-            labels=(*([f"release-{plan.release}"] if plan.release else []), f"run-{run.log.id}"),
-        )
-        with self.progress.stage("stacks"):
-            launched = launch_all(self._rendered(target), launcher, given)
-            for stack in launched.values():
-                self.progress.say(f"{stack.name}: {stack.change}")
-        return any(stack.change is not StackChange.UNCHANGED for stack in launched.values())
-
-    def _heard(self, stack: str, event: Event) -> None:
-        if event.status.endswith(("_FAILED", "_COMPLETE")):
-            self.progress.say(f"{stack}: {event.resource} {event.status} {event.reason}".rstrip()[:160])
-
     def _tell_rung(self, rung: RungResult) -> None:
         self.progress.say(f"{rung.outcome}: {rung.name}: {rung.detail}")
 
-    @contextmanager
-    def _changing(self, operation: Operation | StackOperation, name: str, lock_wait: float) -> Iterator[Changing]:
-        """Hold the environment's lock, and keep what is said and done in a directory of the run's own."""
-        started, run_id = self.clock.now(), self.runs.name(operation)
-        holder = Holder(who(), operation, run_id, socket.gethostname(), os.getpid(), started)
-        with self.locks(name).held(name, holder, wait=lock_wait) as lease, self.runs.heeding(name):
-            log = self.runs.begin(name, run_id)
-            run = Changing(operation, name, log, lease, self.runs)
-            ended: BaseException | None = None
-            try:
-                with self.progress.heard(log.event):
-                    yield run
-            except BaseException as error:
-                ended = error
-                raise
-            finally:
-                log.save("summary", _summary(log, name, operation, started, self.clock.now(), ended))
+    def _changing(
+        self, operation: Operation | StackOperation, name: str, lock_wait: float
+    ) -> AbstractContextManager[Changing]:
+        return changing(
+            operation,
+            name,
+            locks=self.locks(name),
+            runs=self.runs,
+            clock=self.clock,
+            progress=self.progress,
+            lock_wait=lock_wait,
+        )
 
     def _recorded(self, operation: Operation, name: str, release: Release) -> AbstractContextManager[Outcome]:
         return recorded(self.store, self.clock, operation, name, release)
-
-
-def _timeouts(target: Environment, stacks: Iterable[RenderedStack]) -> dict[str, float]:
-    """Return how many seconds an action on each stack may take."""
-    return {one.name: target.stacks.of(one.name).timeout or target.deadlines.stack for one in stacks}
 
 
 def _on(site: Site, fleet: Fleet) -> tuple[Release, str]:
@@ -709,57 +628,7 @@ def _refuse_other_release(name: str, running: frozenset[str], release: Release) 
         )
 
 
-def _summary(
-    log: Run, name: str, operation: str, started: datetime, ended: datetime, error: BaseException | None
-) -> dict[str, Any]:
-    """Return what a run came to, as plain values."""
-    whole, needed = overhead(log.spans)
-    told = error.message if isinstance(error, PipelineError) else f"ended by {type(error).__name__}" if error else ""
-    return {
-        "run": log.id,
-        "environment": name,
-        "operation": operation,
-        "by": who(),
-        "started": started.isoformat(timespec="milliseconds"),
-        "ended": ended.isoformat(timespec="milliseconds"),
-        "exit_code": _exit_code(error),
-        "detail": told,
-        "timing": {
-            "moves_s": round(whole, 3),
-            "unavoidable_s": round(needed, 3),
-            "overhead": round((whole - needed) / needed, 4) if needed else 0.0,
-        },
-    }
-
-
-def _exit_code(error: BaseException | None) -> int:
-    """Return the status that the process ends with because of `error`."""
-    if error is None:
-        return 0
-    if isinstance(error, SystemExit):
-        return error.code if isinstance(error.code, int) else 1
-    if isinstance(error, KeyboardInterrupt):
-        return 130
-    return error.exit_code if isinstance(error, PipelineError) else 1
-
-
 def _customer(site: Site, workspace: Workspace) -> Heat:
     """A session of its own for each customer, as customers have."""
     name, password = site.environment.name, site.region.identity.canary_password
     return connect(name, workspace.customer_clouds(name), password=password)
-
-
-def _processes(environments: int) -> int:
-    return max(1, min(os.cpu_count() or 1, environments // _ENOUGH))
-
-
-def _problems_of(workspace: Workspace, names: Sequence[str], *, releases: Sequence[str]) -> tuple[Problem, ...]:
-    """Return what is wrong with some environments; a process may be given its share of them."""
-    catalogue = Catalogue.load(releases)
-    return tuple(
-        problem
-        for name in names
-        for problem in validate(
-            name, render(environment.load(name, workspace.environments), workspace.templates), catalogue
-        )
-    )

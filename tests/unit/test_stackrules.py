@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from pipeline.environment import list_environments, load
 from pipeline.errors import ConfigurationInvalid
-from pipeline.render import render, require_known
+from pipeline.render import render
 from pipeline.stackrules import OnFailure, StackRules
 
 
@@ -38,9 +38,7 @@ def test_what_is_no_rule_is_refused(wrong: dict[str, object]) -> None:
 
 
 def test_rules_for_a_stack_that_there_is_not_are_refused() -> None:
-    stacks = render(LOCAL, TEMPLATES)
-    require_known(LOCAL, stacks)
     rules = StackRules.model_validate({"each": {"engin": {"protected": True}}})
     with pytest.raises(ConfigurationInvalid, match=r"stacks\.each: there is no stack 'engin'") as caught:
-        require_known(LOCAL.model_copy(update={"stacks": rules}), stacks)
+        render(LOCAL.model_copy(update={"stacks": rules}), TEMPLATES)
     assert caught.value.hint == "inv env.show local"

@@ -25,7 +25,7 @@ from invoke.program import Program
 from kept_releases import build_nothing, keep
 from typed_commands import ROOT, collection, fresh_tasks_module, tasks_module
 
-from pipeline import deploy, workflow
+from pipeline import deploy, regionstacks, workflow
 from pipeline.edges.index import Index
 from pipeline.edges.lock import Holder
 from pipeline.edges.ssh import Result
@@ -322,10 +322,10 @@ def planned(inv: Type, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Calla
         made = StackPlan(
             "engine", "local-engine", act, False, live, "", "", (), parameters if act is Act.UPDATE else (), ()
         )
-        monkeypatch.setattr(workflow, "survey", lambda *_, **__: Plan("local", "", "", "", (made,)))
+        monkeypatch.setattr(regionstacks, "survey", lambda *_, **__: Plan("local", "", "", "", (made,)))
 
     foresee(Act.NONE)
-    monkeypatch.setattr(workflow, "launch_all", lambda *_: {})
+    monkeypatch.setattr(regionstacks, "launch_all", lambda *_: {})
     return foresee
 
 

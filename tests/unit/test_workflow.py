@@ -32,7 +32,7 @@ from builders import (
 )
 from kept_releases import build_nothing, keep
 
-from pipeline import workflow
+from pipeline import regionstacks, workflow
 from pipeline.checks.result import CheckResult
 from pipeline.deploy import Change, Launched
 from pipeline.edges.clock import FakeClock
@@ -118,8 +118,8 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Here:
     clock = FakeClock()
     build_nothing(monkeypatch)
     monkeypatch.setattr(workflow, "is_deployed", lambda environment, cloud: True)
-    monkeypatch.setattr(workflow, "survey", _nothing_to_do)
-    monkeypatch.setattr(workflow, "at_rest", lambda *_, **__: None)
+    monkeypatch.setattr(regionstacks, "survey", _nothing_to_do)
+    monkeypatch.setattr(regionstacks, "at_rest", lambda *_, **__: None)
     made = Here(Workspace(ROOT, tmp_path / "state"), clock, progress(clock))
     remote = ScriptedRemote()
     given = {"opened": [], "policy": {}, "remote": remote, "machines": _hosts(remote), "customer": Customer()}
@@ -178,7 +178,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.extend(stack.stack_name for stack in stacks)
         return {stack.name: Launched(stack.name, Change.UNCHANGED, {}) for stack in stacks}
 
-    monkeypatch.setattr(workflow, "launch_all", launch_all)
+    monkeypatch.setattr(regionstacks, "launch_all", launch_all)
     return names
 
 
@@ -287,7 +287,7 @@ def test_a_stack_that_fails_is_evidence_against_the_release(here: Here, monkeypa
     def fails(*_: Any) -> None:
         raise StackFailed("stack local-api is CREATE_FAILED: server: No valid host")
 
-    monkeypatch.setattr(workflow, "launch_all", fails)
+    monkeypatch.setattr(regionstacks, "launch_all", fails)
     with pytest.raises(StackFailed):
         here.deploy("local", "25.0.2")
     (record,) = here.store.records("local")
@@ -301,7 +301,7 @@ def test_a_stack_that_fails_is_evidence_against_the_release(here: Here, monkeypa
 def _foresee(monkeypatch: pytest.MonkeyPatch, *plans: Plan) -> None:
     """Have the plans that are made be these, the last one for ever."""
     left = list(plans)
-    monkeypatch.setattr(workflow, "survey", lambda *_, **__: left.pop(0) if len(left) > 1 else left[0])
+    monkeypatch.setattr(regionstacks, "survey", lambda *_, **__: left.pop(0) if len(left) > 1 else left[0])
 
 
 MACHINE = ResourceChange("engine-1/machine", Kind.REPLACED, "Local::Machine")
@@ -504,7 +504,7 @@ def _delete(here: Here, monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
         here.gone.update(names)
         return {}
 
-    monkeypatch.setattr(workflow, "launch_all", launch_all)
+    monkeypatch.setattr(regionstacks, "launch_all", launch_all)
 
 
 def test_a_host_that_is_scaled_in_is_drained_before_its_stack_loses_it(
@@ -1279,7 +1279,7 @@ def test_secrets_kept_elsewhere_are_in_nothing_that_a_run_leaves_or_says(
         )
 
     caplog.set_level("DEBUG")
-    monkeypatch.setattr(workflow, "launch_all", launch_all)
+    monkeypatch.setattr(regionstacks, "launch_all", launch_all)
     object.__setattr__(keeping, "site", site_of)
     _with_traffic(monkeypatch, GOOD)
     keeping.deploy("local", "25.0.2")

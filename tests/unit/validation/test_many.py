@@ -9,9 +9,9 @@ import pytest
 from builders import TEMPLATES, progress
 
 from benchmarks.render import write_environments
-from pipeline import workflow
 from pipeline.edges.clock import FakeClock
 from pipeline.environment import list_environments
+from pipeline.validation import many
 from pipeline.workflow import Pipeline
 from pipeline.workspace import Workspace
 
@@ -19,7 +19,7 @@ from pipeline.workspace import Workspace
 def test_many_environments_are_shared_among_processes_and_told_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workflow, "_ENOUGH", 2)
+    monkeypatch.setattr(many, "_ENOUGH", 2)
     write_environments(tmp_path / "environments", 4)
     shutil.copytree(TEMPLATES, tmp_path / "templates")
     host = tmp_path / "templates/providers/openstack/host.yaml"

@@ -1,0 +1,94 @@
+"""A region's stacks: what is rendered for an environment, beside what its cloud has, launched there as planned."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from pipeline.access import identity_url
+from pipeline.consequences import consequences, losses
+from pipeline.deploy import Change, Launcher, launch_all
+from pipeline.edges.clock import Clock
+from pipeline.edges.heat import Event, Heat
+from pipeline.edges.ssh import generate_key
+from pipeline.environment import Environment
+from pipeline.lookup import Lookup
+from pipeline.plan import Plan
+from pipeline.planning import at_rest, survey
+from pipeline.progress import Progress
+from pipeline.render import RenderedStack
+from pipeline.workspace import Workspace
+
+__all__ = ["RegionStacks"]
+
+
+@dataclass(frozen=True, slots=True)
+class RegionStacks:
+    """The stacks of one environment, as `rendered`, in its cloud. `lookup` finds the secrets that they are given."""
+
+    environment: Environment
+    rendered: tuple[RenderedStack, ...]
+    cloud: Heat
+    workspace: Workspace
+    lookup: Lookup
+    clock: Clock
+    progress: Progress
+
+    @property
+    def timeouts(self) -> Mapping[str, float]:
+        """How many seconds an action on each stack may take."""
+        rules, default = self.environment.stacks, self.environment.deadlines.stack
+        return {one.name: rules.of(one.name).timeout or default for one in self.rendered}
+
+    def await_rest(self) -> None:
+        """Return when no action is under way on any of them. Raises Inconclusive where one does not end in time."""
+        at_rest(self.cloud, self.rendered, self.clock, timeout=self.environment.deadlines.stack)
+
+    def survey(self, release: str) -> Plan:
+        """Return the plan of launching them, and of bringing hosts up on `release` ("" for not); nothing is changed.
+
+        Raises what pipeline.planning.survey raises.
+        """
+        key = self.workspace.key(self.environment.name)
+        given = self._given() | ({"ssh_public_key": generate_key(key)} if key.exists() else {})
+        templates = self.workspace.templates
+        return survey(self.cloud, self.environment, templates, self.rendered, given, release=release)
+
+    def tell(self, plan: Plan) -> None:
+        """Say what hosts would lose by a plan, and what else comes of it."""
+        for line in (*losses(plan), *chain.from_iterable(consequences(plan).values())):
+            self.progress.say(line)
+
+    def launch(self, plan: Plan, run_id: str, allowed: Collection[str]) -> bool:
+        """Launch them as planned; return whether anything changed. Each gets tags that name the release and the run.
+
+        Raises what pipeline.deploy.launch_all raises.
+        """
+        key = generate_key(self.workspace.key(self.environment.name))
+        launcher = Launcher(
+            self.cloud,
+            self.clock,
+            self.environment.deadlines.stack,
+            self.heard,
+            rules=self.environment.stacks,
+            foreseen=plan.by_name,
+            allowed=frozenset(allowed),
+            labels=(*([f"release-{plan.release}"] if plan.release else []), f"run-{run_id}"),
+        )
+        with self.progress.stage("stacks"):
+            launched = launch_all(self.rendered, launcher, {"ssh_public_key": key, **self._given()})
+            for stack in launched.values():
+                self.progress.say(f"{stack.name}: {stack.change}")
+        return any(stack.change is not Change.UNCHANGED for stack in launched.values())
+
+    def heard(self, stack: str, event: Event) -> None:
+        """Say that an action on a resource of `stack` has ended."""
+        if event.status.endswith(("_FAILED", "_COMPLETE")):
+            self.progress.say(f"{stack}: {event.resource} {event.status} {event.reason}".rstrip()[:160])
+
+    def _given(self) -> dict[str, Any]:
+        """Return what stacks take from no other stack, but for the key, which is made when they are launched."""
+        secrets = self.lookup.region(self.environment, lambda: self.cloud)
+        return {"identity_url": identity_url(self.cloud), **secrets}
