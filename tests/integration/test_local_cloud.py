@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -16,6 +18,8 @@ from urllib.request import urlopen
 import openstack
 import pytest
 from heatclient import client
+from keystoneauth1.identity.v3 import Password
+from keystoneauth1.session import Session
 
 from pipeline.edges.clock import SystemClock, wait_until
 from pipeline.localcloud import LocalCloud, cgroups, down, load, logs, mounts, network, status, up
@@ -85,9 +89,12 @@ def template(name: str, key: str) -> dict[str, Any]:
     }
 
 
+def config_of(cloud: LocalCloud) -> Any:
+    return openstack.config.OpenStackConfig(config_files=[str(cloud.clouds_yaml)]).get_one(cloud.cloud)
+
+
 def heat_of(cloud: LocalCloud) -> client.Client:
-    config = openstack.config.OpenStackConfig(config_files=[str(cloud.clouds_yaml)])
-    session = config.get_one(cloud.cloud).get_session()
+    session = config_of(cloud).get_session()
     return client.Client("1", session=session, region_name=cloud.region, service_type="orchestration")
 
 
@@ -215,6 +222,37 @@ def test_status_and_logs_tell_of_services_and_hosts(cloud: LocalCloud, host: tup
     console = logs(cloud.directory, name).read_text()
     assert "Started ssh.service" in console
     assert "Cloud-init v." in console
+
+
+def test_a_request_is_judged_by_its_own_token_whatever_others_ask_beside_it(cloud: LocalCloud) -> None:
+    config = config_of(cloud)
+    project, auth = config.get_session(), config.get_auth_args()
+    keystone, me = f"{auth['auth_url'].removesuffix('/v3')}/v3", project.get_user_id()
+    (admin,) = project.get(f"{keystone}/roles", params={"name": "admin"}).json()["roles"]
+    granted = f"{keystone}/domains/default/users/{me}/roles/{admin['id']}"
+    project.put(granted)
+    login = {key: auth[key] for key in ("auth_url", "username", "password", "user_domain_name")}
+    domain = Session(Password(**login, domain_name="Default"))
+    over = threading.Event()
+
+    def ask_of_the_domain() -> None:
+        while not over.is_set():
+            domain.get(f"{keystone}/domains/default")
+
+    def list_trusts(_: int) -> int:  # no token of a domain may
+        answer = project.get(f"{keystone}/OS-TRUST/trusts", params={"trustor_user_id": me}, raise_exc=False)
+        return int(answer.status_code)
+
+    with ThreadPoolExecutor(8) as threads:
+        others = [threads.submit(ask_of_the_domain) for _ in range(4)]
+        try:
+            answers = list(threads.map(list_trusts, range(200)))
+        finally:
+            over.set()
+        for other in others:
+            other.result()
+    project.delete(granted)
+    assert answers == [200] * 200
 
 
 def test_the_machines_service_refuses_whoever_has_no_token(cloud: LocalCloud) -> None:
