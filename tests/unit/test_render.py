@@ -14,10 +14,13 @@ from pipeline.environment import Provider, Role, list_environments, load
 from pipeline.errors import ConfigurationInvalid
 from pipeline.render import GIVEN, RenderedStack, launch_order, render, render_text, write
 from pipeline.secrets import Secrets
+from pipeline.stackrules import StackRules
 
 GOLDEN = ROOT / "tests" / "golden"
 RENEW = "rm -r tests/golden && inv render all --out tests/golden"
 SHIPPED = list_environments(ROOT / "environments")
+BARE = LOCAL.model_copy(update={"stacks": StackRules()})
+"""The local environment without rules for its stacks, which templates of a test need not have."""
 
 
 def _stack(name: str, **inputs: str) -> RenderedStack:
@@ -42,7 +45,7 @@ def _templates(directory: Path, **texts: str) -> Path:
 
 def _refused(templates: Path) -> ConfigurationInvalid:
     with pytest.raises(ConfigurationInvalid) as caught:
-        render(LOCAL, templates)
+        render(BARE, templates)
     assert "\n" not in caught.value.message
     return caught.value
 
@@ -227,7 +230,7 @@ def test_a_template_must_render_to_a_mapping(tmp_path: Path, text: str) -> None:
 
 
 def test_a_stack_may_take_nothing_at_all(tmp_path: Path) -> None:
-    (only,) = render(LOCAL, _templates(tmp_path, stacks="one:\n", one="a: 1\n"))
+    (only,) = render(BARE, _templates(tmp_path, stacks="one:\n", one="a: 1\n"))
     assert (only.parameters, only.inputs) == ({}, {})
 
 
@@ -245,7 +248,7 @@ def test_a_cycle_is_told_whole() -> None:
 def test_a_provider_without_its_files_is_named(tmp_path: Path) -> None:
     (tmp_path / "stacks.yaml.j2").write_text("one: {}\n", "utf-8")
     with pytest.raises(ConfigurationInvalid, match=r"providers/local/network\.yaml: cannot be read"):
-        render(LOCAL, tmp_path)
+        render(BARE, tmp_path)
 
 
 def test_text_is_not_escaped_as_html_would_be(tmp_path: Path) -> None:
