@@ -875,12 +875,13 @@ def test(context: Context, unit: bool = False, faults: bool = False, long: bool 
         "lint-imports",
         f"pytest tests/unit --numprocesses auto {'' if unit else '--cov --cov-report='}",
     ]
+    slowest = "--durations=10"
     if faults or long:
-        steps = ["pytest tests/faults"] * faults + ["pytest tests/integration -m long"] * long
+        steps = [f"pytest tests/faults {slowest}"] * faults + [f"pytest tests/integration -m long {slowest}"] * long
     elif not unit:
-        steps.append("pytest tests/faults -m quick --cov --cov-append --cov-report=")
+        steps.append(f"pytest tests/faults -m quick {slowest} --cov --cov-append --cov-report=")
         coverage = "--cov --cov-append --cov-report=term:skip-covered --cov-fail-under=85"
-        steps.append(f"pytest tests/integration -m 'not long' {coverage}")
+        steps.append(f"pytest tests/integration -m 'not long' {slowest} {coverage}")
     for step in steps:
         print(f"▶ {step}", flush=True)
         with context.cd(str(ROOT)):

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.faults.faults import NEW, OLD, Region
 
 PROGRAM = "heat/api/openstack/v1/build_info.py"
 BROKEN = 's/^        engine_revision = .*/        raise RuntimeError("this release is broken")/'
 
 
-@pytest.mark.quick
 def test_an_api_that_answers_500_goes_back_and_the_other_api_is_not_touched(region: Region) -> None:
     path = f"{region.install()}/{PROGRAM}"
     before = region.marks("api-1")
