@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from pipeline.environment import Environment, Role
 from pipeline.errors import ConfigurationInvalid
 from pipeline.inventory import Inventory
 from pipeline.lookup import Lookup
+from pipeline.privatefile import write_private
 from pipeline.progress import Progress
 from pipeline.region import Region, inventory_of, region_of
 from pipeline.secrets import Secret
@@ -36,7 +36,6 @@ __all__ = [
     "open_site",
     "read_region",
     "ssh_command",
-    "write_private",
 ]
 
 _STACKS = ("network", "identity", *(role.value for role in Role))
@@ -125,15 +124,6 @@ def ssh_command(workspace: Workspace, environment: Environment, name: str) -> li
 def forget(workspace: Workspace, name: str) -> None:
     """Remove what is kept of an environment whose cloud is gone: its key, pinned host keys and clouds.yaml."""
     shutil.rmtree(workspace.key(name).parent, ignore_errors=True)
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write `text` to `path` (0600, in a directory 0700), whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    partial = path.with_name(f".{path.name}.partial")
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
-        stream.write(text)
-    partial.replace(path)
 
 
 def _certificate(

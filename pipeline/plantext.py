@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.access import write_private
 from pipeline.comparison import Comparison
 from pipeline.consequences import consequences
 from pipeline.errors import ConfigurationInvalid, PipelineError
 from pipeline.plan import Act, Parameter, ParameterChange, Plan, StackPlan, from_json, to_json
+from pipeline.privatefile import write_private
 from pipeline.stackdrift import Drift, StackDrift
 from pipeline.stacks import Kind
 

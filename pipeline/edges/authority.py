@@ -5,7 +5,6 @@ Its key never leaves its directory. What it issued is kept, and issued anew when
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from ipaddress import ip_address
@@ -19,6 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from pipeline.certificate import Certificate
 from pipeline.errors import ConfigurationInvalid
+from pipeline.privatefile import write_private
 from pipeline.secrets import Secret
 
 __all__ = ["Authority", "read_certificate"]
@@ -93,10 +93,7 @@ class Authority:
         self, name: str, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey
     ) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
         for suffix, text in (("key", _key_pem(key)), ("pem", _pem(certificate))):
-            partial = self._directory / f".{name}.{suffix}.partial"
-            with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
-                stream.write(text)
-            partial.replace(self._directory / f"{name}.{suffix}")
+            write_private(self._directory / f"{name}.{suffix}", text)
         return certificate, key
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from pipeline.edges.clock import Clock
 from pipeline.errors import ConfigurationInvalid, PipelineError
+from pipeline.privatefile import write_private
 from pipeline.spans import Span
 
 __all__ = ["Request", "Run", "Runs"]
@@ -125,12 +126,8 @@ class Runs:
 
 
 def _write(target: Path, value: Any) -> None:
-    partial = target.with_suffix(".partial")
     with _keeping(target):
-        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _FILE)
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(json.dumps(value, indent=1, default=str) + "\n")
-        partial.replace(target)
+        write_private(target, json.dumps(value, indent=1, default=str) + "\n")
 
 
 @contextmanager

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pipeline.errors import ConfigurationInvalid
+from pipeline.privatefile import write_private
 
-__all__ = ["Secrets", "ensure", "load", "write_private"]
+__all__ = ["Secrets", "ensure", "load"]
 
 NAME = "secrets.json"
 
@@ -44,12 +45,3 @@ def load(directory: Path) -> Secrets:
         raise ConfigurationInvalid(
             f"{directory / NAME}: not the secrets of a local cloud", hint="inv local.down"
         ) from error
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write `text` to `path` with mode 0600 from its first byte on; readers see all of it or the old text."""
-    unfinished = path.with_name(f".{path.name}.new")
-    unfinished.unlink(missing_ok=True)
-    unfinished.touch(mode=0o600)
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.rename(path)

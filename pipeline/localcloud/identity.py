@@ -11,8 +11,9 @@ from keystoneauth1.identity import v3
 
 from pipeline.errors import PipelineError
 from pipeline.localcloud.cloud import LocalCloud
-from pipeline.localcloud.credentials import Secrets, write_private
+from pipeline.localcloud.credentials import Secrets
 from pipeline.localcloud.settings import HEAT_USER, STACK_DOMAIN, STACK_DOMAIN_ADMIN
+from pipeline.privatefile import write_private
 
 __all__ = ["register", "write_clouds_yaml"]
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.localcloud.cloud import LocalCloud
-from pipeline.localcloud.credentials import Secrets, write_private
+from pipeline.localcloud.credentials import Secrets
+from pipeline.privatefile import write_private
 
 __all__ = ["HEAT_USER", "STACK_DOMAIN", "STACK_DOMAIN_ADMIN", "heat", "keystone", "text", "write"]
 

@@ -220,21 +220,6 @@ def test_a_login_to_an_unknown_host_names_those_there_are(cloud: Cloud, workspac
         access.ssh_command(workspace, LOCAL, "engine-9")
 
 
-# --- files
-
-
-def test_a_private_file_is_replaced_whole_and_stays_private(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "file"
-    for text in ("a long first text", "short"):
-        access.write_private(path, text)
-        assert path.read_text("utf-8") == text
-        assert (_mode(path), _mode(path.parent)) == (0o600, 0o700)
-    path.chmod(0o644)
-    access.write_private(path, "again")
-    assert _mode(path) == 0o600
-    assert [file.name for file in path.parent.iterdir()] == ["file"]
-
-
 def test_what_is_kept_of_an_environment_can_be_forgotten(cloud: Cloud, workspace: Workspace) -> None:
     _opened(workspace)
     access.forget(workspace, "local")

@@ -133,6 +133,7 @@ def test_a_journal_in_memory_has_the_same_lines(run: Run, clock: FakeClock) -> N
 )
 def test_what_cannot_be_kept_is_told(run: Run, keep: Callable[[Run], None]) -> None:
     run.directory.rmdir()
+    run.directory.touch()
     with pytest.raises(PipelineError):
         keep(run)
 
