@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from pipeline.certificate import Certificate
-from pipeline.edges.authority import Authority, read_certificate
+from pipeline.edges.authority import TEN_YEARS, Authority, read_certificate
 from pipeline.edges.clock import Clock
 from pipeline.edges.heat import Heat, connect
 from pipeline.edges.refusals import untouched
@@ -95,7 +95,8 @@ def open_site(
     secrets = (lookup or Lookup(workspace.environments)).region(environment, lambda: cloud)
     region = read_region(environment, cloud, secrets)
     certificate, trusted = _certificate(workspace, environment, region.address, clock)
-    region = replace(region, certificate=certificate)
+    authority, internal = _internal(workspace, environment, region.inventory, clock)
+    region = replace(region, certificate=certificate, authority=authority, internal=internal)
     customer_clouds = workspace.customer_clouds(environment.name)
     write_private(customer_clouds, _clouds_yaml(environment, region, trusted))
     write_private(workspace.known_hosts(environment.name), _known_hosts(region.inventory, environment.ssh.port))
@@ -137,6 +138,18 @@ def _certificate(
         return read_certificate(tls.certificate.expanduser(), tls.key.expanduser(), address, now), tls.authority
     authority = Authority(workspace.authority(environment.name), environment.name, now)
     return authority.issue("endpoints", [address]), authority.path
+
+
+def _internal(
+    workspace: Workspace, environment: Environment, inventory: Inventory, clock: Clock
+) -> tuple[str, Mapping[str, Certificate]]:
+    """Return who signs what database and broker show, in PEM, and what each of their hosts shows."""
+    if environment.internal_tls is None:
+        return "", {}
+    authority = Authority(workspace.authority(environment.name), environment.name, clock.now())
+    hosts = inventory.of(Role.DATABASE, Role.MESSAGING)
+    shown = {host.name: authority.issue(host.name, [host.address, host.name], days=TEN_YEARS) for host in hosts}
+    return authority.certificate, shown
 
 
 def _clouds_yaml(environment: Environment, region: Region, trusted: Path | None) -> str:

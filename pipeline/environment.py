@@ -24,13 +24,25 @@ from pipeline.secrets import Secrets
 from pipeline.stackrules import StackRules
 from pipeline.yamlfile import Document, read
 
-__all__ = ["ALL", "Environment", "Provider", "Role", "Tls", "Topology", "layers", "list_environments", "load"]
+__all__ = [
+    "ALL",
+    "Environment",
+    "InternalTls",
+    "Provider",
+    "Role",
+    "Tls",
+    "Topology",
+    "layers",
+    "list_environments",
+    "load",
+]
 
 ALL = "all"  # what commands take for every environment
 DEFAULTS = "defaults"
 STAGES = "stages"
 _NAME = re.compile(r"^[a-z][a-z0-9-]{0,30}$")
 _RELEASE_URL = re.compile(r"https://[^\s\"\\@{}/]+/[^\s\"\\@{}]*\{archive\}[^\s\"\\@{}]*")
+_AMQP, _AMQPS = 5672, 5671  # what IANA has for the broker's protocol, plain and over TLS
 _WITH_PASSWORD = re.compile(r"://[^@\s]*:\S*@")  # a password may hold any sign, a slash too
 
 
@@ -220,15 +232,25 @@ class Lock(_Frozen):
     lease: Seconds = 60
 
 
+class InternalTls(StrEnum):
+    """Three steps: database and broker take TLS beside plain connections, Heat comes by it, nothing else is taken."""
+
+    OFFERED = "offered"
+    USED = "used"
+    REQUIRED = "required"
+
+
 class Tls(_Frozen):
     """TLS of the endpoints: files of a certificate that somebody signed, or nothing: then the environment signs one.
 
-    Paths are of this machine. `authority` is for customers that do not trust the signer anyway.
+    Paths are of this machine. `authority` is for customers that do not trust the signer anyway. What `internal` hosts
+    show one another the environment always signs itself.
     """
 
     certificate: Path | None = None
     key: Path | None = None
     authority: Path | None = None
+    internal: InternalTls | None = None
 
     @model_validator(mode="after")
     def _both(self) -> Tls:
@@ -269,6 +291,22 @@ class Environment(_Frozen):
     def scheme(self) -> str:
         """How the endpoints are asked: http or https."""
         return "https" if self.tls else "http"
+
+    @property
+    def internal_tls(self) -> InternalTls | None:
+        """What database and broker take; None where they take no TLS."""
+        return self.tls.internal if self.tls else None
+
+    @property
+    def heat_uses_tls(self) -> bool:
+        """Whether Heat comes to database and broker over TLS."""
+        return self.internal_tls in (InternalTls.USED, InternalTls.REQUIRED)
+
+    @property
+    def messaging_ports(self) -> tuple[int, ...]:
+        """The ports that the broker listens on for Heat: first the one that Heat is told."""
+        both = {InternalTls.OFFERED: (_AMQP, _AMQPS), InternalTls.USED: (_AMQPS, _AMQP), None: (_AMQP,)}
+        return both.get(self.internal_tls, (_AMQPS,))
 
 
 def list_environments(directory: Path) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ class HostState:
 
     `stale` says that a unit runs with settings older than those on disk: a run that wrote them did not restart it.
     `draining` says that a unit was told to stop and has not ended yet: a run that told it so was killed or gave up.
+    `encrypted` says that its settings have it come to database and broker over TLS.
     """
 
     host: Host
@@ -31,6 +32,7 @@ class HostState:
     installed: tuple[str, ...]
     stale: bool = False
     draining: bool = False
+    encrypted: bool = False
 
     def settled_on(self, release_id: str) -> bool:
         """Whether the host's link and all its units are on `release_id`."""
@@ -64,6 +66,7 @@ def state_script(units: Sequence[str]) -> str:
     """
     return f"""\
 [ -L {CURRENT} ] && echo "current $(basename "$(readlink {CURRENT})")"
+grep -qs '^ssl = true$' {CURRENT}/etc/heat.conf && echo "encrypted heat.conf"
 [ -f {CURRENT}/etc/vhost ] && echo "vhost $(cat {CURRENT}/etc/vhost)"
 for manifest in {RELEASES}/*/manifest.json; do
     [ -f "$manifest" ] && echo "installed $(basename "$(dirname "$manifest")")"
@@ -96,4 +99,5 @@ def read_state(host: Host, answer: str) -> HostState:
         installed=tuple(value for key, _, value in facts if key == "installed"),
         stale=any(key == "stale" for key, _, _ in facts),
         draining=any(key == "draining" for key, _, _ in facts),
+        encrypted="encrypted" in single,
     )

@@ -23,6 +23,7 @@ __all__ = ["CURRENT", "UNITS", "HostFile", "release_files", "role_files", "write
 
 CURRENT = "/opt/heat/current"
 CERTIFICATE = "/etc/haproxy/heat.pem"
+_INTERNAL = {Role.DATABASE: ("/etc/mysql", "mysql"), Role.MESSAGING: ("/etc/rabbitmq", "rabbitmq")}
 UNITS = {
     Role.ENGINE: ("heat-engine",),
     Role.API: ("heat-api", "heat-api-cfn"),
@@ -59,9 +60,23 @@ def role_files(host: Host, environment: Environment, region: Region, templates: 
     if host.role in (Role.ENGINE, Role.API):
         units = UNITS[host.role]
         return tuple(rendered(f"{unit}.service", f"/etc/systemd/system/{unit}.service") for unit in units)
-    shown = region.certificate if host.role is Role.LOADBALANCER else None
-    certificate = (HostFile(CERTIFICATE, shown.with_key, "0600"),) if shown else ()
-    return (*certificate, *(rendered(name, path) for name, path in _SERVICE_FILES[host.role]))
+    return (*_certificates(host, region), *(rendered(name, path) for name, path in _SERVICE_FILES[host.role]))
+
+
+def _certificates(host: Host, region: Region) -> tuple[HostFile, ...]:
+    """Return the files of what `host` shows those who connect to it, its key readable for its service alone."""
+    if host.role is Role.LOADBALANCER:
+        shown = region.certificate
+        return (HostFile(CERTIFICATE, shown.with_key, "0600"),) if shown else ()
+    if host.name not in region.internal:
+        return ()
+    directory, group = _INTERNAL[host.role]
+    certificate = region.internal[host.name]
+    return (
+        HostFile(f"{directory}/heat-authority.pem", region.authority),
+        HostFile(f"{directory}/heat.pem", certificate.chain),
+        HostFile(f"{directory}/heat.key", certificate.key.reveal(), "0640", f"root:{group}"),
+    )
 
 
 _SERVICE_FILES = {
@@ -96,7 +111,8 @@ def release_files(
         HostFile(f"{root}/etc/{name}", render_text(templates, f"hosts/{name}.j2", facts), "0640", "root:heat")
         for name in names
     ]
-    return (*files, HostFile(f"{root}/etc/vhost", f"{vhost}\n"))
+    trusted = [HostFile(f"{root}/etc/authority.pem", region.authority)] if environment.heat_uses_tls else []
+    return (*files, *trusted, HostFile(f"{root}/etc/vhost", f"{vhost}\n"))
 
 
 def write_script(files: Sequence[HostFile]) -> str:

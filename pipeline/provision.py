@@ -10,7 +10,8 @@ from pipeline.conductor import Conductor
 from pipeline.edges.parallel import on_each
 from pipeline.edges.spread import Arrival, spread
 from pipeline.edges.wheelhouse import Built
-from pipeline.environment import Role
+from pipeline.environment import Environment, InternalTls, Role
+from pipeline.errors import ConfigurationInvalid
 from pipeline.fleet import Fleet
 from pipeline.health import api_answers, engine_is_up, stays_healthy
 from pipeline.hostfiles import UNITS, release_files, role_files, write_script
@@ -22,13 +23,36 @@ from pipeline.rollout import restart_plan
 from pipeline.site import Site
 from pipeline.upgrade import Rollout
 
-__all__ = ["BACKING", "bring_up", "configure_release", "configure_services", "first_start", "install_release"]
+__all__ = [
+    "BACKING",
+    "bring_up",
+    "configure_release",
+    "configure_services",
+    "first_start",
+    "install_release",
+    "require_heard",
+]
 
 _FEW = 8  # hosts that get a release from here: the uplink serves so many as fast as they would one another
 BACKING = (Role.DATABASE, Role.MESSAGING)
 """What engines and APIs need before they start; the load balancer needs them, and comes after."""
 _SOCKETS = {Role.MESSAGING: ("epmd",)}
 """What Debian's units listen with beside the service itself, and must be bound anew when its settings change."""
+
+
+def require_heard(environment: Environment, fleet: Fleet) -> None:
+    """Raises ConfigurationInvalid where database and broker would no longer take what hosts of `fleet` come with."""
+    internal = environment.internal_tls
+    if internal is None:
+        cut, now, instead = [one for one in fleet.states if one.encrypted], "over", InternalTls.OFFERED
+    else:
+        cut, now, instead = [one for one in fleet.states if not one.encrypted], "without", InternalTls.USED
+    names = ", ".join(one.host.name for one in cut if one.running)
+    if names and internal in (None, InternalTls.REQUIRED):
+        raise ConfigurationInvalid(
+            f"{environment.name}: tls.internal: {internal or 'none'} would cut off {names}: they come {now} TLS",
+            hint=f"set tls.internal to {instead}, inv deploy, then set it to what you want, and deploy again",
+        )
 
 
 def configure_services(site: Site, *roles: Role) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.certificate import Certificate
@@ -44,6 +44,10 @@ class Region:
     encryption_key: Secret
     certificate: Certificate | None = None
     """What the endpoints show; None without TLS."""
+    internal: Mapping[str, Certificate] = field(default_factory=dict)
+    """What the hosts of database and broker show, by the host's name; none without TLS among hosts."""
+    authority: str = ""
+    """The certificate, in PEM, of who signed what is shown among hosts."""
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -51,7 +55,8 @@ class Region:
         identity = self.identity
         own = (self.database_password, self.messaging_password, self.encryption_key)
         theirs = (identity.service_password, identity.stack_domain_password, identity.canary_password)
-        keys = (self.certificate.key,) if self.certificate else ()
+        shown = (*([self.certificate] if self.certificate else []), *self.internal.values())
+        keys = tuple(certificate.key for certificate in shown)
         return tuple(secret.reveal() for secret in (*own, *theirs, *keys))
 
 

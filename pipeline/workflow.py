@@ -41,7 +41,7 @@ from pipeline.lookup import Lookup
 from pipeline.origins import Setting, settings
 from pipeline.plan import Plan, require_fresh, to_json
 from pipeline.progress import Progress
-from pipeline.provision import BACKING, bring_up, configure_release, configure_services, install_release
+from pipeline.provision import BACKING, bring_up, configure_release, configure_services, install_release, require_heard
 from pipeline.recorder import Outcome, recorded
 from pipeline.regionstacks import RegionStacks
 from pipeline.release import Release
@@ -164,9 +164,9 @@ class Pipeline:
         """
         stacks = self._within_reach(name)
         built = self.build(reference)  # first: a release that does not exist must not leave half a region
-        _refuse_other_release(name, self.releases_on(name), built.release)
+        self._require_fit(name, built.release)
         with self._changing("deploy", name, lock_wait) as run:
-            _refuse_other_release(name, self.releases_on(name), built.release)  # the lock may have been waited for
+            self._require_fit(name, built.release)  # the lock may have been waited for
             stacks.await_rest()
             plan = stacks.survey(built.release.id)
             plan.require(allowed)
@@ -218,7 +218,7 @@ class Pipeline:
         stacks = self._within_reach(name)
         built = self.wheelhouse.find(reference) if reference else None
         if built:
-            _refuse_other_release(name, self.releases_on(name), built.release)
+            self._require_fit(name, built.release)
         return stacks.survey(built.release.id if built else "")
 
     def apply(self, plan: Plan, *, allowed: Collection[str] = (), lock_wait: float = 0) -> bool:
@@ -244,11 +244,20 @@ class Pipeline:
 
         Raises PreflightUnreachable for a host that does not answer.
         """
+        return self._fleet(name).releases
+
+    def _fleet(self, name: str) -> Fleet:
         target = self.environment(name)
         if not is_deployed(target, cloud_of(self.workspace, target)):
-            return frozenset()
+            return Fleet(())
         with self.site(name) as site:
-            return observe(site.region.inventory, site.remote).releases
+            return observe(site.region.inventory, site.remote)
+
+    def _require_fit(self, name: str, release: Release) -> None:
+        """Raises ConfigurationInvalid where a deploy of `release` is an upgrade, or would cut hosts off."""
+        fleet = self._fleet(name)
+        _refuse_other_release(name, fleet.releases, release)
+        require_heard(self.environment(name), fleet)
 
     def _bring_up(self, name: str, release: Release, built: Built | None, outcome: Outcome, run: Changing) -> bool:
         """Install a release on the hosts of a launched region and start it; return whether anything changed.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pipeline.checks.expectation import expect
+from typing import Any
+
+from pipeline.checks import questions
+from pipeline.checks.expectation import answer, expect
 from pipeline.checks.survey import Survey
 from pipeline.environment import Role
 from pipeline.site import Site
@@ -56,6 +59,16 @@ def check_no_policy_drops_messages(survey: Survey) -> None:
     found = survey.broker().dropping
     likely = "a policy with max-length or expires was set on the vhost: rabbitmqctl clear_policy"
     expect(not found, expected="no policy with max-length or expires", found=", ".join(found), likely=likely)
+
+
+def check_every_connection_is_encrypted(host: Any, site: Site) -> None:
+    """Where hosts speak TLS among themselves, nobody talks to the broker without."""
+    if not site.environment.heat_uses_tls:
+        return
+    lines = [line.split() for line in answer(host, *questions.ENCRYPTED, program="rabbitmqctl").splitlines()]
+    plain = sorted({peer for encrypted, peer in lines if encrypted != "true"})
+    likely = "its engine or API was not restarted since TLS was turned on: inv deploy"
+    expect(not plain, expected="TLS on every connection", found=f"none from {', '.join(plain)}", likely=likely)
 
 
 def check_no_alarm(survey: Survey) -> None:

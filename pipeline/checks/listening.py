@@ -51,7 +51,8 @@ def parse(listing: str) -> tuple[Socket, ...]:
 def role_listens(target: Host, environment: Environment) -> tuple[tuple[str, int], ...]:
     """Return the (address, port) pairs that a host of this role must listen on, ssh left out."""
     web = (environment.heat.api_port, environment.heat.cfn_port)
-    ports = {Role.DATABASE: (3306,), Role.MESSAGING: (5672,), Role.API: web, Role.LOADBALANCER: web, Role.ENGINE: ()}
+    broker = environment.messaging_ports
+    ports = {Role.DATABASE: (3306,), Role.MESSAGING: broker, Role.API: web, Role.LOADBALANCER: web, Role.ENGINE: ()}
     return tuple((target.address, port) for port in ports[target.role])
 
 

@@ -21,7 +21,8 @@ from pipeline.release import Release
 from pipeline.site import Site
 
 __all__ = [
-    "ACCOUNTS", "ADMIN_SOCKET", "BACKLOG", "CONFIGURATION", "CONNECTIONS", "CURRENT_LINK", "DISKS", "FAILED_UNITS",
+    "ACCOUNTS", "ADMIN_SOCKET", "BACKLOG", "CONFIGURATION", "CONNECTIONS", "CURRENT_LINK", "DISKS", "ENCRYPTED",
+    "FAILED_UNITS",
     "GRANTS", "HOSTNAME", "LOGIN", "READ_ONLY", "RELEASES_HERE", "REVISION", "SCHEMA", "SERVERS", "SHARED", "SOCKETS",
     "SYSTEM_STATE", "WORKERS", "broker", "certificate", "checksum", "configured", "digests", "health", "identity_of",
     "journal", "peers", "process", "questions", "reach", "unit", "variables",
@@ -110,7 +111,7 @@ def reach(host: Host, port: int) -> Question:
 def peers(site: Site) -> tuple[tuple[Host, int], ...]:
     """The services that every host with Heat must reach: (host, port)."""
     inventory = site.region.inventory
-    return (inventory.one(Role.DATABASE), 3306), (inventory.one(Role.MESSAGING), 5672)
+    return (inventory.one(Role.DATABASE), 3306), (inventory.one(Role.MESSAGING), site.environment.messaging_ports[0])
 
 
 def certificate(site: Site) -> Question | None:
@@ -187,6 +188,7 @@ def broker(vhost: str) -> Question:
     return (ask_broker(vhost),)
 
 
+ENCRYPTED: Question = ("rabbitmqctl -q --no-table-headers list_connections ssl peer_host",)
 CONFIGURATION: Question = ("haproxy -c -f /etc/haproxy/haproxy.cfg",)
 SERVERS: Question = (ASK_SERVERS,)
 ADMIN_SOCKET: Question = ("stat -c '%a %U' /run/haproxy/admin.sock",)
@@ -205,7 +207,7 @@ def questions(target: Host, site: Site, release: Release, vhost: str) -> tuple[Q
     if target.role is Role.LOADBALANCER:
         asked += [CONFIGURATION, SERVERS, ADMIN_SOCKET]
     if target.role is Role.MESSAGING:
-        asked.append(broker(vhost))
+        asked += [broker(vhost), *([ENCRYPTED] if site.environment.heat_uses_tls else [])]
     if target.role is Role.DATABASE:
         asked += [SCHEMA, GRANTS, ACCOUNTS, CONNECTIONS, READ_ONLY, BACKLOG, WORKERS]
         asked.append(variables(tuple(configured(target, site, release, vhost))))

@@ -21,9 +21,11 @@ from pipeline.errors import ConfigurationInvalid
 from pipeline.privatefile import write_private
 from pipeline.secrets import Secret
 
-__all__ = ["Authority", "read_certificate"]
+__all__ = ["TEN_YEARS", "Authority", "read_certificate"]
 
-_OWN_DAYS, _DAYS, _RENEWED = 3650, 90, 30  # of the authority, of what it issues, and left when that is issued anew
+TEN_YEARS = 3650
+"""The days that an authority is good for; and what must not end by itself, for nobody would see it coming."""
+_DAYS, _RENEWED = 90, 30  # of what it issues, and left when that is issued anew
 
 
 class Authority:
@@ -39,7 +41,7 @@ class Authority:
         if found is None:
             key = ec.generate_private_key(ec.SECP256R1())
             subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{name}: its own certificate authority")])
-            made = _signed(subject, key, subject, key, now, _OWN_DAYS, _of_an_authority(key.public_key()))
+            made = _signed(subject, key, subject, key, now, TEN_YEARS, _of_an_authority(key.public_key()))
             found = self._keep("authority", made, key)
         self._certificate, self._key = found
 
@@ -53,10 +55,10 @@ class Authority:
         """Its certificate in PEM."""
         return _pem(self._certificate)
 
-    def issue(self, name: str, hosts: Sequence[str]) -> Certificate:
+    def issue(self, name: str, hosts: Sequence[str], *, days: int = _DAYS) -> Certificate:
         """Return a server's certificate for `hosts` (addresses or names), kept under `name` while it is good.
 
-        It is good for 90 days, and issued anew 30 days before its end, or when the hosts are others.
+        It is good for so many `days`, and issued anew 30 days before its end, or when the hosts are others.
         """
         found = self._read(name)
         if found is None or not self._still_good(found[0], hosts):
@@ -64,7 +66,7 @@ class Authority:
             subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0])])
             extensions = _of_a_server(hosts, self._key.public_key())
             found = self._keep(
-                name, _signed(subject, key, self._certificate.subject, self._key, self._now, _DAYS, extensions), key
+                name, _signed(subject, key, self._certificate.subject, self._key, self._now, days, extensions), key
             )
         return Certificate(_pem(found[0]), Secret(_key_pem(found[1])))
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.demo import Proof
+from pipeline.environment import Role
+from pipeline.errors import ConfigurationInvalid
 from pipeline.workflow import Pipeline
 from pipeline.workspace import Workspace
 from tests.integration.conftest import NEW
@@ -19,18 +21,36 @@ pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
-def secured(story: Proof, pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
-    """The demo's region with TLS; without it again at the end."""
+def checkout(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the environments and templates, whose environments may say something else."""
     root = tmp_path_factory.mktemp("checkout")
     for name in ("environments", "templates"):
         shutil.copytree(getattr(pipeline.workspace, name), root / name)
-    with (root / "environments" / "local.yaml").open("a", encoding="utf-8") as stream:
-        stream.write("tls: {}\n")
-    made = Pipeline(Workspace(root, pipeline.workspace.state), pipeline.clock, pipeline.progress)
+    return root
+
+
+def _with_tls(pipeline: Pipeline, root: Path, tls: str) -> Pipeline:
+    text = (pipeline.workspace.environments / "local.yaml").read_text("utf-8")
+    (root / "environments" / "local.yaml").write_text(f"{text}tls: {tls}\n", "utf-8")
+    return Pipeline(Workspace(root, pipeline.workspace.state), pipeline.clock, pipeline.progress)
+
+
+@pytest.fixture(scope="module")
+def secured(story: Proof, pipeline: Pipeline, checkout: Path) -> Iterator[Pipeline]:
+    """The demo's region with TLS everywhere; without it again at the end."""
+    assert _with_tls(pipeline, checkout, "{internal: used}").deploy("local", NEW)
+    made = _with_tls(pipeline, checkout, "{internal: required}")
     assert made.deploy("local", NEW)
     yield made
+    for step in ("{internal: used}", "{internal: offered}"):
+        assert _with_tls(pipeline, checkout, step).deploy("local", NEW)
     assert pipeline.deploy("local", NEW)
     pipeline.require_green("local")
+
+
+def test_a_step_that_would_cut_off_what_runs_is_refused(story: Proof, pipeline: Pipeline, checkout: Path) -> None:
+    with pytest.raises(ConfigurationInvalid, match="would cut off api-0, api-1, engine-0, engine-1: they come without"):
+        _with_tls(pipeline, checkout, "{internal: required}").deploy("local", NEW)
 
 
 def test_customers_use_the_region_over_tls_and_every_check_passes(secured: Pipeline) -> None:
@@ -50,6 +70,33 @@ def test_who_does_not_trust_the_environment_is_not_served(secured: Pipeline) -> 
         assert shown.version() in ("TLSv1.2", "TLSv1.3")
     with socket.create_connection(place, 10) as plain, pytest.raises(ssl.SSLCertVerificationError):
         ssl.create_default_context().wrap_socket(plain, server_hostname=place[0])
+
+
+def test_hosts_speak_tls_among_themselves_and_nothing_else_is_taken(secured: Pipeline, pipeline: Pipeline) -> None:
+    with secured.site("local") as site:
+        inventory = site.region.inventory
+        database, broker, engine = (inventory.of(role)[0] for role in (Role.DATABASE, Role.MESSAGING, Role.ENGINE))
+        dial = "timeout 5 bash -c ': </dev/tcp/{}/{}' && echo open || echo closed"
+        for port, state in ((5672, "closed"), (5671, "open")):
+            assert site.remote.run(engine, dial.format(broker.address, port)).stdout == f"{state}\n"
+        users = "rabbitmqctl -q --no-table-headers list_connections ssl | sort -u"
+        assert site.remote.run(broker, users).stdout == "true\n"
+        without = site.remote.run(engine, _LOG_IN, check=False)
+        assert "insecure transport are prohibited" in without.stdout + without.stderr
+        ciphers = site.remote.run(database, "mariadb -BNe \"SHOW GLOBAL STATUS LIKE 'Ssl_accepts'\"").stdout
+        assert int(ciphers.split()[1]) > 0
+    with pytest.raises(ConfigurationInvalid, match="none would cut off .*: they come over TLS"):
+        pipeline.deploy("local", NEW)
+
+
+_LOG_IN = """\
+/opt/heat/current/venv/bin/python - <<'END'
+import configparser, urllib.parse, pymysql
+conf = configparser.ConfigParser(interpolation=None)
+conf.read("/opt/heat/current/etc/heat.conf")
+url = urllib.parse.urlsplit(conf["database"]["connection"])
+pymysql.connect(host=url.hostname, user=url.username, password=url.password, database="heat")
+END"""
 
 
 def test_deploying_again_changes_nothing_with_tls_either(secured: Pipeline) -> None:

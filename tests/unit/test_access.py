@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from pydantic import ValidationError
 from pipeline import access
 from pipeline.edges.authority import Authority
 from pipeline.edges.clock import FakeClock
-from pipeline.environment import Environment, Role, Tls
+from pipeline.environment import Environment, InternalTls, Role, Tls
 from pipeline.errors import ConfigurationInvalid
 from pipeline.secrets import Secret, Secrets
 from pipeline.stacks import Stack
@@ -258,6 +259,21 @@ def test_an_environment_with_a_certificate_of_its_operators_shows_that(
     plain = tls.model_copy(update={"authority": None})
     _opened(workspace, LOCAL.model_copy(update={"tls": plain}))
     assert "cacert" not in workspace.customer_clouds("local").read_text()
+
+
+def test_database_and_broker_show_what_the_environment_signed_for_ten_years(workspace: Workspace, cloud: Cloud) -> None:
+    secured = LOCAL.model_copy(update={"tls": Tls(internal=InternalTls.OFFERED)})
+    found = _opened(workspace, secured).region
+    assert set(found.internal) == {"database-0", "messaging-0"}
+    authority = x509.load_pem_x509_certificate(found.authority.encode())
+    for name, shown in found.internal.items():
+        certificate = x509.load_pem_x509_certificate(shown.chain.encode())
+        certificate.verify_directly_issued_by(authority)
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        assert str(names.get_values_for_type(x509.IPAddress)[0]) == found.inventory.host(name).address
+        assert shown.ends - FakeClock().now() > timedelta(days=3600), "nobody would see it end"
+    assert _opened(workspace, secured).region.internal == found.internal, "it is kept"
+    assert not _opened(workspace, LOCAL.model_copy(update={"tls": Tls()})).region.internal
 
 
 def test_a_certificate_without_its_key_is_refused() -> None:

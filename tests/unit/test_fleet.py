@@ -127,6 +127,13 @@ def test_settings_newer_than_a_units_start_make_a_host_stale(running: Machine, p
     assert state.settled_on("26")
 
 
+def test_a_host_whose_settings_have_it_use_tls_tells_so(running: Machine) -> None:
+    assert not running.ask().encrypted
+    for text, encrypted in (("[oslo_messaging_rabbit]\nssl = true\n", True), ("ssl = false\n", False)):
+        running.write(running.heat / "current/etc/heat.conf", text)
+        assert running.ask().encrypted is encrypted
+
+
 def test_a_restart_makes_a_stale_host_right_again(running: Machine) -> None:
     running.write(running.heat / "current/etc/heat.conf", "new\n", LATER)
     for unit in UNITS[Role.API]:

@@ -12,7 +12,7 @@ import pytest
 from builders import LOCAL, R25, R26, R27, SECRETS, TEMPLATES, host, region
 
 from pipeline.certificate import Certificate
-from pipeline.environment import Role, Tls
+from pipeline.environment import Environment, InternalTls, Role, Tls
 from pipeline.hostfiles import CERTIFICATE, UNITS, HostFile, release_files, role_files, write_script
 from pipeline.release import Release
 from pipeline.secrets import Secret
@@ -250,3 +250,66 @@ def test_servers_are_told_to_signal_as_the_endpoints_are_asked() -> None:
     default = _ini(next(file.content for file in files if file.path.endswith("heat.conf")))["DEFAULT"]
     assert default["heat_waitcondition_server_url"] == "https://198.18.7.10:8000/v1/waitcondition"
     assert default["heat_metadata_server_url"] == "https://198.18.7.10:8000"
+
+
+# --- TLS among hosts
+
+OFFERED, USED, REQUIRED = (LOCAL.model_copy(update={"tls": Tls(internal=level)}) for level in InternalTls)
+AMONG = replace(
+    region(), internal={"database-0": SHOWN, "messaging-0": SHOWN}, authority="-----BEGIN CERTIFICATE-----\nca\n"
+)
+
+
+def _served(role: Role, of: Environment, name: str) -> str:
+    files = role_files(host(role), of, AMONG, TEMPLATES)
+    return next(file.content for file in files if file.path.endswith(name))
+
+
+def _heat_conf(role: Role, of: Environment) -> configparser.ConfigParser:
+    files = release_files(host(role), of, AMONG, R26, "heat-v", TEMPLATES)
+    return _ini(next(file.content for file in files if file.path.endswith("heat.conf")))
+
+
+@pytest.mark.parametrize(("role", "group"), [(Role.DATABASE, "mysql"), (Role.MESSAGING, "rabbitmq")])
+@pytest.mark.parametrize("of", [OFFERED, USED, REQUIRED])
+def test_database_and_broker_have_a_certificate_whose_key_their_service_alone_reads(
+    role: Role, group: str, of: Environment
+) -> None:
+    files = {Path(file.path).name: file for file in role_files(host(role), of, AMONG, TEMPLATES)}
+    assert (files["heat.key"].mode, files["heat.key"].owner) == ("0640", f"root:{group}")
+    assert (files["heat.key"].content, files["heat.pem"].content) == (SHOWN.key.reveal(), SHOWN.chain)
+    assert files["heat-authority.pem"].content == AMONG.authority
+    assert "k3y" not in f"{files} {AMONG}"
+    assert "k3y" in "".join(AMONG.secrets)
+
+
+def test_what_is_offered_beside_plain_connections_is_required_in_the_end() -> None:
+    for of, plain, only in ((OFFERED, True, False), (USED, True, False), (REQUIRED, False, True)):
+        database = _served(Role.DATABASE, of, "90-heat.cnf").splitlines()
+        assert {"ssl_cert = /etc/mysql/heat.pem", "ssl_key = /etc/mysql/heat.key"} <= set(database)
+        assert ("require_secure_transport = ON" in database) is only
+        broker = _served(Role.MESSAGING, of, "rabbitmq.conf")
+        address = host(Role.MESSAGING).address
+        assert f"listeners.ssl.1 = {address}:5671\n" in broker
+        assert (f"listeners.tcp.1 = {address}:5672\n" in broker, "listeners.tcp = none\n" in broker) == (plain, only)
+
+
+@pytest.mark.parametrize("role", [Role.ENGINE, Role.API])
+@pytest.mark.parametrize("of", [USED, REQUIRED])
+def test_heat_comes_over_tls_and_trusts_the_environments_own_authority_only(role: Role, of: Environment) -> None:
+    conf = _heat_conf(role, of)
+    trusted = f"/opt/heat/releases/{R26.id}/etc/authority.pem"
+    assert conf["database"]["connection"].endswith(f"?charset=utf8mb4&ssl_ca={trusted}&ssl_check_hostname=true")
+    assert ":5671/heat-v" in conf["DEFAULT"]["transport_url"]
+    broker = conf["oslo_messaging_rabbit"]
+    assert (broker["ssl"], broker["ssl_ca_file"]) == ("true", trusted)
+    assert ("use_queue_manager" in broker) is (role is Role.ENGINE)
+    files = {file.path: file for file in release_files(host(role), of, AMONG, R26, "heat-v", TEMPLATES)}
+    assert files[trusted].content == AMONG.authority
+
+
+@pytest.mark.parametrize("role", [Role.ENGINE, Role.API])
+def test_while_tls_is_only_offered_heat_comes_as_before(role: Role) -> None:
+    plain = {file.path: file.content for file in release_files(host(role), SECURED, region(), R26, "v", TEMPLATES)}
+    offered = {file.path: file.content for file in release_files(host(role), OFFERED, AMONG, R26, "v", TEMPLATES)}
+    assert offered == plain

@@ -59,13 +59,14 @@ def test_without_zones_the_cloud_chooses() -> None:
 
 def test_each_role_opens_what_it_serves_and_to_whom_it_serves_it() -> None:
     api, cfn, ssh = "{'get_param': 'api_port'}", "{'get_param': 'cfn_port'}", "22"
+    messaging = "-".join(f"{{'get_param': ['messaging_ports', '{end}']}}" for end in ("from", "to"))
     spreading = {(to, "32768-60999", giver) for to in ("api", "engine") for giver in ("api", "engine")}
     assert _opened() == {
         *((role.value, ssh, "operators_outside") for role in Role),
         *(("loadbalancer", port, "public") for port in (api, cfn)),
         *(("api", port, "loadbalancer") for port in (api, cfn)),
         *(("database", "3306", role) for role in ("api", "engine")),
-        *(("messaging", "5672", role) for role in ("api", "engine")),
+        *(("messaging", messaging, role) for role in ("api", "engine")),
         *spreading,
     }
 

@@ -28,13 +28,54 @@ from pipeline import provision
 from pipeline.edges.lock import LockLost
 from pipeline.edges.ssh import Result
 from pipeline.edges.wheelhouse import Built
-from pipeline.environment import Role
-from pipeline.errors import CommandFailed, FleetMixed, HostUnreachable
+from pipeline.environment import Environment, InternalTls, Role, Tls
+from pipeline.errors import CommandFailed, ConfigurationInvalid, FleetMixed, HostUnreachable
 from pipeline.fleet import Fleet
 from pipeline.health import Unhealthy
 from pipeline.hostfiles import UNITS
-from pipeline.provision import BACKING, bring_up, configure_release, configure_services, first_start, install_release
+from pipeline.provision import (
+    BACKING,
+    bring_up,
+    configure_release,
+    configure_services,
+    first_start,
+    install_release,
+    require_heard,
+)
 from pipeline.site import Site
+
+
+def _secured(level: str) -> Environment:
+    return LOCAL.model_copy(update={"tls": Tls(internal=InternalTls(level)) if level else None})
+
+
+@pytest.mark.parametrize(
+    ("level", "encrypted", "words"),
+    [
+        ("required", (False, True), "required would cut off api-0, api-1: they come without TLS"),
+        ("", (True, False), "none would cut off api-0, api-1: they come over TLS"),
+    ],
+)
+def test_what_would_cut_hosts_off_is_refused_with_the_step_to_take_first(
+    level: str, encrypted: tuple[bool, bool], words: str
+) -> None:
+    apis, engines = encrypted
+    states = fleet_on(R26).states
+    fleet = Fleet(tuple(replace(one, encrypted=apis if one.host.role is Role.API else engines) for one in states))
+    with pytest.raises(ConfigurationInvalid, match=words) as caught:
+        require_heard(_secured(level), fleet)
+    assert "inv deploy" in caught.value.hint
+    down = Fleet(tuple(replace(one, running="") for one in fleet.states))
+    require_heard(_secured(level), down)
+
+
+@pytest.mark.parametrize("encrypted", [True, False])
+@pytest.mark.parametrize("level", ["offered", "used"])
+def test_while_both_are_taken_nobody_is_cut_off(level: str, encrypted: bool) -> None:
+    states = tuple(replace(one, encrypted=encrypted) for one in fleet_on(R26).states)
+    require_heard(_secured(level), Fleet(states))
+    require_heard(_secured("required" if encrypted else ""), Fleet(states))
+
 
 SERVICES = (*BACKING, Role.LOADBALANCER)
 ALL = ["api-0", "api-1", "engine-0", "engine-1"]

@@ -40,7 +40,7 @@ from pipeline.edges.lock import Holder, LockLost
 from pipeline.edges.ssh import Result
 from pipeline.edges.store import who
 from pipeline.edges.yamledit import set_value
-from pipeline.environment import Environment, Role
+from pipeline.environment import Environment, InternalTls, Role, Tls
 from pipeline.errors import (
     ConfigurationInvalid,
     FailedAndReverted,
@@ -316,6 +316,17 @@ def test_a_plan_touches_nothing_and_leaves_no_run(here: Here) -> None:
     assert here.opened == []
     assert here.runs.of("local") == ()
     assert not here.workspace.key("local").exists()
+
+
+def test_a_deploy_that_would_cut_the_hosts_off_is_refused_before_anything_is_touched(
+    here: Here, launched: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    required = LOCAL.model_copy(update={"tls": Tls(internal=InternalTls.REQUIRED)})
+    monkeypatch.setattr(Pipeline, "environment", lambda self, name: required)
+    with pytest.raises(ConfigurationInvalid, match="would cut off api-0, api-1, engine-0, engine-1: they come without"):
+        here.deploy("local", R25.id)
+    assert launched == []
+    assert here.locks("local").status("local") is None
 
 
 def test_a_plan_of_a_release_is_refused_where_it_would_be_an_upgrade(here: Here) -> None:

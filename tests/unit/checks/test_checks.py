@@ -15,7 +15,7 @@ from pipeline.checks.drift import expected_files, service_settings
 from pipeline.checks.expectation import Unexpected
 from pipeline.edges.balancer import Server
 from pipeline.edges.broker import Queue
-from pipeline.environment import Role
+from pipeline.environment import InternalTls, Role, Tls
 from pipeline.hostfiles import role_files
 from pipeline.inventory import Host
 from pipeline.promotion import Verification
@@ -117,6 +117,25 @@ def test_a_broker_in_order_passes() -> None:
     check_messaging.check_no_message_expires(survey)
     check_messaging.check_no_policy_drops_messages(survey)
     check_messaging.check_no_alarm(survey)
+
+
+def _asked_over(level: InternalTls | None) -> Any:
+    return SimpleNamespace(environment=LOCAL.model_copy(update={"tls": Tls(internal=level)}))
+
+
+@pytest.mark.parametrize("level", ["used", "required"])
+def test_whoever_talks_to_the_broker_without_tls_is_named(level: str) -> None:
+    secured = _asked_over(InternalTls(level))
+    check_messaging.check_every_connection_is_encrypted(Answers("true\t198.18.7.14\ntrue\t198.18.7.13\n"), secured)
+    with pytest.raises(Unexpected, match=r"expected TLS on every connection; found none from 198\.18\.7\.13"):
+        check_messaging.check_every_connection_is_encrypted(Answers("true\t198.18.7.14\nfalse\t198.18.7.13\n"), secured)
+    with pytest.raises(Unexpected, match="expected rabbitmqctl to answer"):
+        check_messaging.check_every_connection_is_encrypted(Answers("", rc=69), secured)
+
+
+def test_without_tls_the_brokers_connections_are_not_looked_at() -> None:
+    check_messaging.check_every_connection_is_encrypted(Answers("", rc=69), _asked_over(None))
+    check_messaging.check_every_connection_is_encrypted(Answers("", rc=69), _asked_over(InternalTls.OFFERED))
 
 
 def test_a_vhost_that_is_gone_is_missed() -> None:
