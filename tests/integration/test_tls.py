@@ -85,7 +85,7 @@ def test_hosts_speak_tls_among_themselves_and_nothing_else_is_taken(secured: Pip
         assert "insecure transport are prohibited" in without.stdout + without.stderr
         ciphers = site.remote.run(database, "mariadb -BNe \"SHOW GLOBAL STATUS LIKE 'Ssl_accepts'\"").stdout
         assert int(ciphers.split()[1]) > 0
-    with pytest.raises(ConfigurationInvalid, match="none would cut off .*: they come over TLS"):
+    with pytest.raises(ConfigurationInvalid, match=r"none would cut off .*: they come over TLS"):
         pipeline.deploy("local", NEW)
 
 
