@@ -95,7 +95,7 @@ import configparser, urllib.parse, pymysql
 conf = configparser.ConfigParser(interpolation=None)
 conf.read("/opt/heat/current/etc/heat.conf")
 url = urllib.parse.urlsplit(conf["database"]["connection"])
-pymysql.connect(host=url.hostname, user=url.username, password=url.password, database="heat")
+pymysql.connect(host=url.hostname, user=url.username, password=url.password, ssl_disabled=True)
 END"""
 
 
