@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -25,18 +26,17 @@ def test_a_private_file_is_replaced_whole_and_stays_private(tmp_path: Path) -> N
     assert [file.name for file in path.parent.iterdir()] == ["file"]
 
 
-def test_what_a_killed_run_left_half_written_neither_opens_the_file_to_others_nor_stays(tmp_path: Path) -> None:
-    partial = tmp_path / ".file.partial"
-    partial.write_text("half of a long te")
-    partial.chmod(0o644)
-    write_private(tmp_path / "file", "text")
-    assert _mode(tmp_path / "file") == 0o600
-    assert (tmp_path / "file").read_text("utf-8") == "text"
-    assert not partial.exists()
+def test_writers_beside_one_another_keep_the_file_whole(tmp_path: Path) -> None:
+    path, texts = tmp_path / "file", [str(digit) * 100_000 for digit in range(8)]
+    with ThreadPoolExecutor(8) as writers:
+        for _ in range(20):
+            list(writers.map(lambda text: write_private(path, text), texts))
+            assert path.read_text("utf-8") in texts
+    assert [file.name for file in tmp_path.iterdir()] == ["file"]
 
 
-def test_a_file_that_cannot_be_written_is_as_it_was(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_written_is_as_it_was_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
     (tmp_path / "file").mkdir()
     with pytest.raises(OSError, match="file"):
-        write_private(tmp_path / "file", "text")
-    assert (tmp_path / "file").is_dir()
+        write_private(tmp_path / "file", "s3cret")
+    assert [(file.name, file.is_dir()) for file in tmp_path.iterdir()] == [("file", True)]
