@@ -39,7 +39,7 @@ from pipeline.junit import OUTCOMES
 from pipeline.localcloud.settings import PLUGINS
 from pipeline.lookup import Lookup
 from pipeline.origins import Setting, settings
-from pipeline.plan import Plan, require_fresh, to_json
+from pipeline.plan import Act, Plan, require_fresh, to_json
 from pipeline.progress import Progress
 from pipeline.provision import BACKING, bring_up, configure_release, configure_services, install_release, require_heard
 from pipeline.recorder import Outcome, recorded
@@ -185,6 +185,7 @@ class Pipeline:
         stacks = self._within_reach(name)
         with self._changing("scale", name, lock_wait) as run, self.site(name) as site:
             fleet = observe(site.region.inventory, site.remote)
+            require_heard(stacks.environment, fleet)
             release, _ = _on(site, fleet)
             scaling = plan_scaling(fleet, role, count)
             stacks.await_rest()
@@ -234,6 +235,8 @@ class Pipeline:
             require_fresh(plan, self.plan_stacks(name, plan.release))
             run.log.save("plan", json.loads(to_json(plan)))
             if built is None:
+                if any(one.name == "network" and one.act is Act.UPDATE for one in plan.stacks):
+                    require_heard(stacks.environment, self._fleet(name))  # security groups open what is served only
                 return self._carry_out(plan, stacks, run, allowed)
             outcome = record.enter_context(self._recorded("deploy", name, built.release))
             changed = self._carry_out(plan, stacks, run, allowed, built.release)
@@ -406,7 +409,7 @@ class Pipeline:
     def _dismiss_canary(self, site: Site) -> None:
         """Have the stacks of a killed run's customers end: with the lock in hand, nobody works with them any more."""
         try:
-            left = dismiss(site.customer, _CANARY)
+            left = dismiss(site.customer, _CANARY, self.clock)
         except HeatRefused as error:  # a region that is to be mended may be in no state to be tidied
             self.progress.say(f"what earlier canaries left stays: {error.message}")
         else:

@@ -25,6 +25,8 @@ __all__ = ["Traffic", "clean", "dismiss"]
 
 _LOT = 3  # random bytes that tell one run's stacks from another's
 _WAITING = "waiting"  # in the names of stacks that wait for a signal
+_ACTING = ("CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS")
+_REST = 20.0  # seconds that they get to end what they do; an engine that is down never ends it
 _HOLDERS = 2  # one holds a WaitCondition open while the other makes its next
 
 
@@ -141,11 +143,12 @@ def clean(
     return tuple(sorted(doomed))
 
 
-def dismiss(heat: Heat, prefix: str) -> tuple[str, ...]:
+def dismiss(heat: Heat, prefix: str, clock: Clock) -> tuple[str, ...]:
     """Let go of what the customers `prefix` of a killed run hold, start to delete all their stacks; return the names.
 
-    A WaitCondition is signalled first: an engine that drains hears of no delete, and would wait for it to the end. What
-    failed stays for a look. Nothing is waited for. Raises HeatRefused.
+    A WaitCondition is signalled first: an engine that drains hears of no delete, and would wait for it to the end. Then
+    actions under way get a while to end: Heat may trip over itself where a stack is deleted in the middle of one. What
+    failed before stays for a look. No delete is waited for. Raises HeatRefused.
     """
     theirs = re.compile(rf"{re.escape(prefix)}-[0-9a-f]{{{2 * _LOT}}}-.+")  # as Traffic names them, and nobody else
     found = (stack for stack in heat.list() if theirs.fullmatch(stack.name))
@@ -153,6 +156,12 @@ def dismiss(heat: Heat, prefix: str) -> tuple[str, ...]:
     for stack in left:
         if stack.status == "CREATE_IN_PROGRESS" and f"-{_WAITING}-" in stack.name:
             signal(heat, stack.identity)
+    busy = {stack.identity for stack in left if stack.status.endswith(_ACTING)}
+    patience = clock.monotonic() + _REST
+    while busy and clock.monotonic() < patience:
+        clock.sleep(1)
+        busy &= {stack.identity for stack in heat.list() if stack.status.endswith(_ACTING)}
+    for stack in left:
         heat.delete(stack.identity)
     return tuple(sorted(stack.name for stack in left))
 

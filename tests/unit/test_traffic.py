@@ -249,14 +249,19 @@ def left() -> Left:
 
 def _dismissed(left: Left, *stacks: tuple[str, str]) -> tuple[str, ...]:
     left.stacks = tuple(stack(name, status) for name, status in stacks)
-    return dismiss(left, "canary")  # type: ignore[arg-type]
+    return dismiss(left, "canary", FakeClock())  # type: ignore[arg-type]
+
+
+def _acts(left: Left) -> list[str]:
+    """What was done to stacks, without the looks at them."""
+    return [act for act in left.did if act != "list"]
 
 
 def test_a_stack_that_waits_is_signalled_before_it_is_deleted(left: Left) -> None:
     name = "canary-0a1b2c-waiting-0-1"
     assert _dismissed(left, (name, "CREATE_IN_PROGRESS")) == (name,)
     identity = f"{name}/id-of-{name}"
-    assert left.did == ["list", f"signal {chain.HANDLE} of {identity}", f"delete {identity}"]
+    assert _acts(left) == [f"signal {chain.HANDLE} of {identity}", f"delete {identity}"]
     (signal,) = left.signals
     assert (signal["Status"], signal["UniqueId"], signal["Data"]) == ("SUCCESS", "canary", "")
     assert "killed" in signal["Reason"]
@@ -278,7 +283,28 @@ def test_what_is_signalled_is_a_resource_of_the_stack_that_waits() -> None:
 )
 def test_a_stack_that_waits_for_nothing_is_deleted_and_not_signalled(left: Left, name: str, status: str) -> None:
     assert _dismissed(left, (name, status)) == (name,)
-    assert left.did == ["list", f"delete {name}/id-of-{name}"]
+    assert _acts(left) == [f"delete {name}/id-of-{name}"]
+
+
+def test_what_is_under_way_ends_before_anything_is_deleted_and_its_end_is_not_waited_for_for_ever(left: Left) -> None:
+    clock, waiting, idle = FakeClock(), "canary-0a1b2c-waiting-0-1", "canary-0a1b2c-0-1"
+    busy = (stack(waiting, "CREATE_IN_PROGRESS"), stack(idle, "UPDATE_COMPLETE"))
+    rested = (stack(waiting, "CREATE_COMPLETE"), stack(idle, "UPDATE_COMPLETE"))
+    left.stacks, left.later = busy, [busy, busy, rested]
+    dismiss(left, "canary", clock)  # type: ignore[arg-type]
+    deletes = [f"delete {name}/id-of-{name}" for name in (waiting, idle)]
+    assert left.did == ["list", f"signal {chain.HANDLE} of {waiting}/id-of-{waiting}", *["list"] * 3, *deletes]
+    began = clock.monotonic()
+    left.did, left.stacks = [], busy
+    dismiss(left, "canary", clock)  # type: ignore[arg-type]
+    assert left.did[-2:] == deletes
+    assert clock.monotonic() - began == 20
+
+
+@pytest.mark.parametrize("status", ["UPDATE_COMPLETE", "DELETE_IN_PROGRESS"])
+def test_where_nothing_is_under_way_nothing_is_waited_for(left: Left, status: str) -> None:
+    _dismissed(left, ("canary-0a1b2c-0-1", status))
+    assert left.did == ["list", "delete canary-0a1b2c-0-1/id-of-canary-0a1b2c-0-1"]
 
 
 @pytest.mark.parametrize("status", ["CREATE_FAILED", "UPDATE_FAILED", "DELETE_FAILED", "ROLLBACK_FAILED"])
