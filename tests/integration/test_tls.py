@@ -81,8 +81,9 @@ def test_hosts_speak_tls_among_themselves_and_nothing_else_is_taken(secured: Pip
             assert site.remote.run(engine, dial.format(broker.address, port)).stdout == f"{state}\n"
         users = "rabbitmqctl -q --no-table-headers list_connections ssl | sort -u"
         assert site.remote.run(broker, users).stdout == "true\n"
-        without = site.remote.run(engine, _LOG_IN, check=False)
-        assert "insecure transport are prohibited" in without.stdout + without.stderr
+        assert site.remote.run(engine, _LOG_IN.format(tls="ssl_ca=trusted")).status == 0
+        without = site.remote.run(engine, _LOG_IN.format(tls="ssl_disabled=True"), check=False)
+        assert "OperationalError: (1045, " in without.stderr, "the same name and password, without TLS"
         ciphers = site.remote.run(database, "mariadb -BNe \"SHOW GLOBAL STATUS LIKE 'Ssl_accepts'\"").stdout
         assert int(ciphers.split()[1]) > 0
     with pytest.raises(ConfigurationInvalid, match=r"none would cut off .*: they come over TLS"):
@@ -92,10 +93,11 @@ def test_hosts_speak_tls_among_themselves_and_nothing_else_is_taken(secured: Pip
 _LOG_IN = """\
 /opt/heat/current/venv/bin/python - <<'END'
 import configparser, urllib.parse, pymysql
+trusted = "/opt/heat/current/etc/authority.pem"
 conf = configparser.ConfigParser(interpolation=None)
 conf.read("/opt/heat/current/etc/heat.conf")
 url = urllib.parse.urlsplit(conf["database"]["connection"])
-pymysql.connect(host=url.hostname, user=url.username, password=url.password, ssl_disabled=True)
+pymysql.connect(host=url.hostname, user=url.username, password=url.password, {tls})
 END"""
 
 
