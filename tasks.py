@@ -633,8 +633,10 @@ def bench_ssh(
         tools=_names(tools),
     )
     it = pipeline()
-    figures = measure(plan, it.progress.say)
-    _publish(it, figures, ssh_verdicts(figures["cases"]), json=json, svg=svg, table=table)
+    figures: dict[str, Any] = {"cases": []}
+    for figures in measure(plan, it.progress.say):
+        _write(figures, ssh_verdicts(figures["cases"]), json=json, svg=svg, table=table)
+    _print(it, figures, ssh_verdicts(figures["cases"]))
     _require_no_failure(failures(figures))
 
 
@@ -701,6 +703,17 @@ def _names(text: str) -> tuple[str, ...]:
 
 def _publish(it: Pipeline, figures: Any, verdicts: Any, *, json: str, svg: str, table: str) -> None:
     """Write figures to the files named, each only where it is, and print them."""
+    _write(figures, verdicts, json=json, svg=svg, table=table)
+    _print(it, figures, verdicts)
+
+
+def _print(it: Pipeline, figures: Any, verdicts: Any) -> None:
+    from benchmarks import tables
+
+    tables.show(figures, verdicts, it.progress.console)
+
+
+def _write(figures: Any, verdicts: Any, *, json: str, svg: str, table: str) -> None:
     from benchmarks import plot, tables
     from pipeline import show
 
@@ -710,7 +723,6 @@ def _publish(it: Pipeline, figures: Any, verdicts: Any, *, json: str, svg: str, 
         show.write(Path(svg), plot.svg(figures))
     if table:
         show.write(Path(table), tables.markdown(figures, verdicts))
-    tables.show(figures, verdicts, it.progress.console)
 
 
 def _require_no_failure(told: str) -> None:

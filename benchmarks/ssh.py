@@ -66,19 +66,20 @@ class Plan:
         return tuple(name for name in tools() if name in (self.tools or tools()))
 
 
-def measure(plan: Plan, report: Callable[[str], None]) -> dict[str, Any]:
-    """Return {"cases": [{"hosts", "commands", "tools": {NAME: figures.summary}}], "rounds", "cpus", "peers"}.
+def measure(plan: Plan, report: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    """Yield {"cases": [{"hosts", "commands", "tools": {NAME: figures.summary}}], "rounds", "cpus", "peers"} after each
+    case, with all cases so far: what an hour measured is kept even if the next hour is interrupted.
 
     A case of file pushes has 0 commands, and "push_mb". Raises ConfigurationInvalid where hosts or peers cannot be had.
     """
     names, venv = plan.names(), ensure_venv(report)
-    cases = []
+    peers = dict(re.findall(r"^([\w-]+)==(\S+)", LOCK.read_text("utf-8"), re.MULTILINE))
+    cases: list[dict[str, Any]] = []
     for count in sorted({case.hosts for case in plan.cases()}):
         with fleet(count, report) as hosts:
             for case in (one for one in plan.cases() if one.hosts == count):
                 cases.append(_measure_case(case, names, plan.rounds, hosts, venv, report))
-    peers = re.findall(r"^([\w-]+)==(\S+)", LOCK.read_text("utf-8"), re.MULTILINE)
-    return {"cases": cases, "rounds": plan.rounds, "cpus": os.cpu_count(), "peers": dict(peers)}
+                yield {"cases": list(cases), "rounds": plan.rounds, "cpus": os.cpu_count(), "peers": peers}
 
 
 def failures(figures: dict[str, Any]) -> str:
