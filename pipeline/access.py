@@ -17,9 +17,10 @@ from pipeline.edges.clock import Clock
 from pipeline.edges.heat import Heat, connect
 from pipeline.edges.refusals import untouched
 from pipeline.edges.ssh import SshRemote
-from pipeline.environment import Environment, Role
+from pipeline.environment import CLUSTERED, Environment, Role
 from pipeline.errors import ConfigurationInvalid
-from pipeline.inventory import Inventory
+from pipeline.hostfiles import LOOPBACK
+from pipeline.inventory import Host, Inventory
 from pipeline.lookup import Lookup
 from pipeline.privatefile import write_private
 from pipeline.progress import Progress
@@ -147,8 +148,14 @@ def _internal(
     if environment.internal_tls is None:
         return "", {}
     authority = Authority(workspace.authority(environment.name), environment.name, clock.now())
-    hosts = inventory.of(Role.DATABASE, Role.MESSAGING)
-    shown = {host.name: authority.issue(host.name, [host.address, host.name], days=TEN_YEARS) for host in hosts}
+    # Heat comes to a cluster's members through a proxy on its own host, and asks for the name that it connected to.
+    proxied = [LOOPBACK] if environment.topology.is_cluster(Role.DATABASE) else []
+
+    def names(host: Host) -> list[str]:
+        return [host.address, host.name, *(proxied if host.role is Role.DATABASE else [])]
+
+    hosts = inventory.of(*CLUSTERED)
+    shown = {host.name: authority.issue(host.name, names(host), days=TEN_YEARS) for host in hosts}
     return authority.certificate, shown
 
 

@@ -10,6 +10,7 @@ from pipeline.installation import RELEASES
 
 __all__ = [
     "DRAINING",
+    "DUE",
     "apply_files",
     "ask_api",
     "ask_engine",
@@ -24,9 +25,11 @@ __all__ = [
     "stop",
     "switch",
     "upgrade_check",
+    "write_files",
 ]
 
-_DUE = "/run/heat-restart-due"
+DUE = "/run/heat-restart-due"
+"""On a host whose service has not read yet what was written for it."""
 
 
 def make_user() -> str:
@@ -43,11 +46,23 @@ def enable(units: Sequence[str]) -> str:
     return f"set -eu\nsystemctl daemon-reload\nsystemctl enable --quiet {names}\nsystemctl start {names}"
 
 
-def apply_files(write: str, units: Sequence[str], *, sockets: Sequence[str] = ()) -> str:
+def write_files(write: str) -> str:
+    """Run script `write`, which prints the paths it changed, and print them; note in DUE that there were any."""
+    return f"""\
+set -eu
+changed=$(
+{write}
+)
+[ -z "$changed" ] || : >{DUE}
+echo "$changed\""""
+
+
+def apply_files(write: str, units: Sequence[str], *, sockets: Sequence[str] = (), before: str = "true") -> str:
     """Run script `write`, which prints the paths it changed; restart `units` if it printed any, and see that they run.
 
-    `sockets` name socket units (and their services) that are bound anew first. Prints what `write` printed. A restart
-    that fails, or that a lost host never came to, is made up for by the next run: a note in /run says that it is due.
+    `sockets` name socket units (and their services) that are bound anew first; `before` runs before anything is
+    restarted. Prints what `write` printed. A restart that fails, or that a lost host never came to, is made up for by
+    the next run: a note in /run says that it is due.
     """
     names = shlex.join(units)
     bound = "".join(
@@ -55,19 +70,15 @@ def apply_files(write: str, units: Sequence[str], *, sockets: Sequence[str] = ()
         for name in map(shlex.quote, sockets)
     )
     return f"""\
-set -eu
-changed=$(
-{write}
-)
-[ -z "$changed" ] || : >{_DUE}
+{write_files(write)}
 systemctl enable --quiet {names}
-if [ -e {_DUE} ]; then
+if [ -e {DUE} ]; then
+    {before}
     systemctl daemon-reload
 {bound}    systemctl reload-or-restart {names}
-    rm -f {_DUE}
+    rm -f {DUE}
 fi
-systemctl start {names}
-echo "$changed\""""
+systemctl start {names}"""
 
 
 DRAINING = "draining"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pipeline.environment import Role
-from pipeline.plan import ParameterChange, Plan, StackPlan
+from pipeline.environment import CLUSTERED, Role
+from pipeline.errors import ConfigurationInvalid
+from pipeline.plan import Act, ParameterChange, Plan, StackPlan
 from pipeline.stacks import Kind, ResourceChange
 
-__all__ = ["consequences", "hosts_leaving", "losses"]
+__all__ = ["consequences", "hosts_leaving", "losses", "require_same_members"]
 
 _HOST = "Region::Host"
 _PORT = "OS::Neutron::"
@@ -42,6 +43,23 @@ def hosts_leaving(plan: Plan) -> tuple[str, ...]:
     """Return the names of the engines and APIs whose servers a plan replaces or deletes, in the plan's order."""
     roles = {role.value for role in _FIRST}
     return tuple(name for stack in plan.stacks if stack.name in roles for name in _servers_lost(stack))
+
+
+def require_same_members(plan: Plan) -> None:
+    """Raises ConfigurationInvalid where a plan would give a running database or broker more hosts, or fewer.
+
+    One that keeps its data alone does not become a cluster by having neighbours, and the other way round.
+    """
+    for stack in plan.stacks:
+        if stack.name not in CLUSTERED or stack.act is not Act.UPDATE:
+            continue
+        others = [name for name, kind in _hosts(stack).items() if kind in (Kind.ADDED, Kind.DELETED)]
+        if others:
+            raise ConfigurationInvalid(
+                f"{plan.environment}: topology.{stack.name}.count is not what the region was deployed with "
+                f"({', '.join(others)} would come or go)",
+                hint=f"set it back; a {stack.name} of another size is for a new region",
+            )
 
 
 def _of_stack(stack: StackPlan, brought_up: bool) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from pipeline.yamlfile import Document, read
 
 __all__ = [
     "ALL",
+    "CLUSTERED",
     "Environment",
     "InternalTls",
     "Provider",
@@ -72,6 +73,11 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False, use_attribute_docstrings=True)
 
 
+CLUSTERED = (Role.DATABASE, Role.MESSAGING)
+"""The roles whose hosts, where there is more than one, are members of a cluster."""
+_SIZES = (1, 3, 5, 7)
+
+
 class Placement(StrEnum):
     """How hosts of a role are kept on different hypervisors: always, where there are enough of them, or not at all."""
 
@@ -109,11 +115,25 @@ class Topology(_Frozen):
         found: Hosts = getattr(self, role.value)
         return found
 
+    def is_cluster(self, role: Role) -> bool:
+        """Whether the hosts of `role` keep the same data together: Galera, or RabbitMQ with quorum queues."""
+        return role in CLUSTERED and self.of(role).count > 1
+
+    @property
+    def clusters(self) -> tuple[Role, ...]:
+        """The roles that are clusters."""
+        return tuple(role for role in CLUSTERED if self.is_cluster(role))
+
     @model_validator(mode="after")
-    def _one_of_each(self) -> Topology:
-        for role in (Role.DATABASE, Role.MESSAGING, Role.LOADBALANCER):
-            if self.of(role).count != 1:
-                raise ValueError(f"{role.value}.count must be 1: clusters of this role are not supported")
+    def _quorums(self) -> Topology:
+        if self.loadbalancer.count != 1:
+            raise ValueError("loadbalancer.count must be 1: it holds the one address of the endpoints")
+        for role in CLUSTERED:
+            if self.of(role).count not in _SIZES:
+                raise ValueError(
+                    f"{role.value}.count must be 1, or 3, 5 or 7 for a cluster: it needs a majority, and one host more "
+                    "than these bears no more losses"
+                )
         return self
 
     @model_validator(mode="after")

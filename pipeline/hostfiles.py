@@ -19,10 +19,13 @@ from pipeline.region import Region
 from pipeline.release import Release
 from pipeline.render import render_text
 
-__all__ = ["CURRENT", "UNITS", "HostFile", "release_files", "role_files", "write_script"]
+__all__ = ["CURRENT", "LOOPBACK", "PROXY", "UNITS", "WATCH", "HostFile", "release_files", "role_files", "write_script"]
 
 CURRENT = "/opt/heat/current"
 CERTIFICATE = "/etc/haproxy/heat.pem"
+LOOPBACK = "127.0.0.1"
+_COOKIE = "/var/lib/rabbitmq/.erlang.cookie"
+_SYSTEMD = "/etc/systemd/system"
 _INTERNAL = {Role.DATABASE: ("/etc/mysql", "mysql"), Role.MESSAGING: ("/etc/rabbitmq", "rabbitmq")}
 UNITS = {
     Role.ENGINE: ("heat-engine",),
@@ -32,6 +35,10 @@ UNITS = {
     Role.LOADBALANCER: ("haproxy",),
 }
 """The systemd units that make a role, in the order they start."""
+PROXY = "heat-database-proxy"
+"""The unit by which engines and APIs reach whichever member of a database's cluster may be written to."""
+WATCH = "heat-database-watch"
+"""The socket unit of each such member that tells those proxies whether it may."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +58,34 @@ class HostFile:
 
 def role_files(host: Host, environment: Environment, region: Region, templates: Path) -> tuple[HostFile, ...]:
     """Return the files that `host` has whatever release it runs: its units, or its service's configuration."""
-    apis = region.inventory.of(Role.API)
-    facts = {"host": host, "environment": environment, "region": region, "apis": apis, "certificate": CERTIFICATE}
+    facts = {
+        "host": host,
+        "environment": environment,
+        "region": region,
+        "apis": region.inventory.of(Role.API),
+        "members": region.inventory.of(host.role),
+        "databases": region.inventory.of(Role.DATABASE),
+        "clustered": environment.topology.is_cluster(host.role),
+        "certificate": CERTIFICATE,
+    }
 
     def rendered(name: str, path: str) -> HostFile:
         return HostFile(path, render_text(templates, f"hosts/{name}.j2", facts))
 
     if host.role in (Role.ENGINE, Role.API):
         units = UNITS[host.role]
-        return tuple(rendered(f"{unit}.service", f"/etc/systemd/system/{unit}.service") for unit in units)
-    return (*_certificates(host, region), *(rendered(name, path) for name, path in _SERVICE_FILES[host.role]))
+        own = tuple(rendered(f"{unit}.service", f"{_SYSTEMD}/{unit}.service") for unit in units)
+        proxy = _PROXY_FILES if environment.topology.is_cluster(Role.DATABASE) else ()
+        return (*own, *(rendered(name, path) for name, path in proxy))
+    files = _SERVICE_FILES[host.role] + (_MEMBER_FILES.get(host.role, ()) if facts["clustered"] else ())
+    return (*_certificates(host, region), *_cookie(host, region), *(rendered(name, path) for name, path in files))
+
+
+def _cookie(host: Host, region: Region) -> tuple[HostFile, ...]:
+    """Return the file by which members of a broker's cluster, and its tools, know one another."""
+    if host.role is not Role.MESSAGING or region.messaging_cookie is None:
+        return ()
+    return (HostFile(_COOKIE, region.messaging_cookie.reveal(), "0400", "rabbitmq:rabbitmq"),)
 
 
 def _certificates(host: Host, region: Region) -> tuple[HostFile, ...]:
@@ -88,20 +113,31 @@ _SERVICE_FILES = {
     ),
     Role.LOADBALANCER: (("haproxy.cfg", "/etc/haproxy/haproxy.cfg"),),
 }
+_MEMBER_FILES = {
+    Role.DATABASE: (
+        (f"{WATCH}.socket", f"{_SYSTEMD}/{WATCH}.socket"),
+        (f"{WATCH}@.service", f"{_SYSTEMD}/{WATCH}@.service"),
+        (f"{WATCH}.sh", f"/usr/local/lib/{WATCH}.sh"),
+    ),
+}
+_PROXY_FILES = (
+    (f"{PROXY}.cfg", f"/etc/{PROXY}.cfg"),
+    (f"{PROXY}.service", f"{_SYSTEMD}/{PROXY}.service"),
+)
 
 
 def release_files(
     host: Host, environment: Environment, region: Region, release: Release, vhost: str, templates: Path
 ) -> tuple[HostFile, ...]:
     """Return the files that belong to `release` on an engine or API host that talks on `vhost`."""
-    root = f"{RELEASES}/{release.id}"
+    root, databases = f"{RELEASES}/{release.id}", region.inventory.of(Role.DATABASE)
     facts = {
         "host": host,
         "environment": environment,
         "region": region,
         "identity": region.identity,
-        "database": region.inventory.one(Role.DATABASE),
-        "messaging": region.inventory.one(Role.MESSAGING),
+        "database": LOOPBACK if environment.topology.is_cluster(Role.DATABASE) else databases[0].address,
+        "brokers": region.inventory.of(Role.MESSAGING),
         "release": release,
         "vhost": vhost,
         "root": root,

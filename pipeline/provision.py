@@ -6,15 +6,16 @@ from collections.abc import Callable
 from functools import partial
 
 from pipeline import commands
+from pipeline.clusters import form
 from pipeline.conductor import Conductor
 from pipeline.edges.parallel import on_each
 from pipeline.edges.spread import Arrival, spread
 from pipeline.edges.wheelhouse import Built
-from pipeline.environment import Environment, InternalTls, Role
+from pipeline.environment import CLUSTERED, Environment, InternalTls, Role
 from pipeline.errors import ConfigurationInvalid
 from pipeline.fleet import Fleet
 from pipeline.health import api_answers, engine_is_up, stays_healthy
-from pipeline.hostfiles import UNITS, release_files, role_files, write_script
+from pipeline.hostfiles import PROXY, UNITS, release_files, role_files, write_script
 from pipeline.installation import install_script
 from pipeline.inventory import Host
 from pipeline.journal import Journal
@@ -33,8 +34,12 @@ __all__ = [
     "require_heard",
 ]
 
+# The package brings a service that has nothing to serve on these hosts, and fails.
+_NO_OTHER_PROXY = """\
+systemctl disable --quiet --now haproxy.service 2>/dev/null || true
+systemctl reset-failed haproxy.service 2>/dev/null || true"""
 _FEW = 8  # hosts that get a release from here: the uplink serves so many as fast as they would one another
-BACKING = (Role.DATABASE, Role.MESSAGING)
+BACKING = CLUSTERED
 """What engines and APIs need before they start; the load balancer needs them, and comes after."""
 _SOCKETS = {Role.MESSAGING: ("epmd",)}
 """What Debian's units listen with beside the service itself, and must be bound anew when its settings change."""
@@ -57,7 +62,11 @@ def require_heard(environment: Environment, fleet: Fleet) -> None:
 
 def configure_services(site: Site, *roles: Role) -> tuple[str, ...]:
     """Configure the services of `roles`, restart what changed; return "HOST:PATH" of files written."""
-    changed = on_each(site.region.inventory.of(*roles), lambda host: _configure_service(site, host))
+    clusters = [role for role in roles if site.environment.topology.is_cluster(role)]
+    alone = site.region.inventory.of(*(role for role in roles if role not in clusters))
+    acts = [partial(_configure_service, site, host) for host in alone]
+    acts += [partial(_configure_cluster, site, role) for role in clusters]
+    changed = on_each(acts, lambda act: act())
     return tuple(path for paths in changed for path in paths)
 
 
@@ -108,7 +117,8 @@ def _spread(site: Site, hosts: tuple[Host, ...], built: Built, archive: str) -> 
 def configure_release(site: Site, release: Release, vhost: str) -> tuple[str, ...]:
     """Write what belongs to `release` on every engine and API host; return "HOST:PATH" of files written.
 
-    The hosts' units are written too: they name the link `current`, so nothing running notices.
+    The hosts' units are written too: they name the link `current`, so nothing running notices. The way to a database's
+    cluster is opened.
     """
 
     def write(host: Host) -> list[str]:
@@ -116,7 +126,12 @@ def configure_release(site: Site, release: Release, vhost: str) -> tuple[str, ..
             *role_files(host, site.environment, site.region, site.templates),
             *release_files(host, site.environment, site.region, release, vhost, site.templates),
         )
-        return _write(site, host, write_script(files))
+        # The proxy hears of its own settings alone: one that is reloaded no longer looks after connections it has.
+        proxy = [file for file in files if PROXY in file.path]
+        script = write_script([file for file in files if file not in proxy])
+        if proxy:
+            script = f"{script}\n{_NO_OTHER_PROXY}\n{commands.apply_files(write_script(proxy), [PROXY])}"
+        return _write(site, host, script)
 
     hosts = site.region.inventory.of(Role.ENGINE, Role.API)
     return tuple(path for paths in on_each(hosts, write) for path in paths)
@@ -187,11 +202,22 @@ def _configure_service(site: Site, host: Host) -> list[str]:
     # One script, so that a run killed here cannot leave new settings beside a service that never read them.
     script = commands.apply_files(write_script(files), UNITS[host.role], sockets=_SOCKETS.get(host.role, ()))
     changed = _write(site, host, script, timeout=site.environment.deadlines.step)
-    if host.role is Role.DATABASE:
-        site.database.create(site.region.database_password)
-    if host.role is Role.MESSAGING:
-        site.broker.create_user(site.region.messaging_password)
+    _admit_heat(site, host.role)
     return changed
+
+
+def _configure_cluster(site: Site, role: Role) -> list[str]:
+    changed = form(site, role, _SOCKETS.get(role, ()))
+    _admit_heat(site, role)
+    return changed
+
+
+def _admit_heat(site: Site, role: Role) -> None:
+    """Let Heat in with its password."""
+    if role is Role.DATABASE:
+        site.database.create(site.region.database_password)
+    if role is Role.MESSAGING:
+        site.broker.create_user(site.region.messaging_password)
 
 
 def _write(site: Site, host: Host, script: str, *, timeout: float = 300) -> list[str]:

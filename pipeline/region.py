@@ -48,6 +48,8 @@ class Region:
     """What the hosts of database and broker show, by the host's name; none without TLS among hosts."""
     authority: str = ""
     """The certificate, in PEM, of who signed what is shown among hosts."""
+    messaging_cookie: Secret | None = None
+    """What members of a broker's cluster know one another by; None where the broker is one host."""
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -57,7 +59,8 @@ class Region:
         theirs = (identity.service_password, identity.stack_domain_password, identity.canary_password)
         shown = (*([self.certificate] if self.certificate else []), *self.internal.values())
         keys = tuple(certificate.key for certificate in shown)
-        return tuple(secret.reveal() for secret in (*own, *theirs, *keys))
+        cookie = (self.messaging_cookie,) if self.messaging_cookie else ()
+        return tuple(secret.reveal() for secret in (*own, *theirs, *keys, *cookie))
 
 
 def inventory_of(environment: Environment, outputs: Mapping[str, Mapping[str, Any]]) -> Inventory:
@@ -94,6 +97,7 @@ def region_of(
             database_password=secret("database_password", "database", "password"),
             messaging_password=secret("messaging_password", "messaging", "password"),
             encryption_key=secret("encryption_key", "identity", "encryption_key"),
+            messaging_cookie=Secret(cookie) if (cookie := outputs["messaging"].get("cookie")) else None,
         )
     except KeyError as error:
         raise _not_deployed(environment, error) from error

@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Any
 
 from pipeline.access import identity_url
-from pipeline.consequences import consequences, losses
+from pipeline.consequences import consequences, losses, require_same_members
 from pipeline.deploy import Change, Launcher, launch_all
 from pipeline.edges.clock import Clock
 from pipeline.edges.heat import Event, Heat
@@ -49,12 +49,14 @@ class RegionStacks:
     def survey(self, release: str) -> Plan:
         """Return the plan of launching them, and of bringing hosts up on `release` ("" for not); nothing is changed.
 
-        Raises what pipeline.planning.survey raises.
+        Raises what pipeline.planning.survey and pipeline.consequences.require_same_members raise.
         """
         key = self.workspace.key(self.environment.name)
         given = self._given() | ({"ssh_public_key": generate_key(key)} if key.exists() else {})
         templates = self.workspace.templates
-        return survey(self.cloud, self.environment, templates, self.rendered, given, release=release)
+        plan = survey(self.cloud, self.environment, templates, self.rendered, given, release=release)
+        require_same_members(plan)
+        return plan
 
     def tell(self, plan: Plan) -> None:
         """Say what hosts would lose by a plan, and what else comes of it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,6 +12,7 @@ from pipeline.edges.broker import Broker
 from pipeline.edges.clock import Clock
 from pipeline.edges.database import Database
 from pipeline.edges.heat import Heat
+from pipeline.edges.members import Members
 from pipeline.edges.ssh import Remote, Result
 from pipeline.edges.steps import run_step
 from pipeline.environment import Environment, Role
@@ -37,6 +38,7 @@ class Site:
     customer: Heat
     clock: Clock
     progress: Progress
+    _members: dict[Role, Members] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def login(self, host: Host) -> str:
         """Return what to type to log in to `host`."""
@@ -70,14 +72,19 @@ class Site:
     @property
     def database(self) -> Database:
         """Heat's database."""
-        return Database(self.remote, self.region.inventory.one(Role.DATABASE))
+        return Database(self.remote, self._known(Role.DATABASE))
 
     @property
     def broker(self) -> Broker:
         """Heat's broker."""
-        return Broker(self.remote, self.region.inventory.one(Role.MESSAGING))
+        return Broker(self.remote, self._known(Role.MESSAGING))
 
     @property
     def balancer(self) -> LoadBalancer:
         """The load balancer in front of the APIs."""
         return LoadBalancer(self.remote, self.region.inventory.one(Role.LOADBALANCER), self.clock)
+
+    def _known(self, role: Role) -> Members:
+        if role not in self._members:
+            self._members[role] = Members(self.region.inventory.of(role))
+        return self._members[role]

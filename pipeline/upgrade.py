@@ -11,7 +11,7 @@ from functools import partial
 
 from pipeline import commands
 from pipeline.edges.broker import Queue
-from pipeline.edges.database import Held, InFlight
+from pipeline.edges.database import Dump, Held, InFlight
 from pipeline.edges.ssh import Result
 from pipeline.environment import Role
 from pipeline.errors import CommandFailed, FleetMixed, HostUnreachable, Inconclusive, PipelineError, Unanswered
@@ -86,18 +86,18 @@ class Rollout:
         for days in purge_steps(site.insist(site.database.oldest_deleted_days)):
             site.progress.say(f"purging what was deleted more than {days} days ago")
             site.step(host, "purge", commands.purge_deleted(release.id, days), timeout=deadline)
-        path = ""
+        dump = None
         if site.environment.policies.database.backup is Backup.REQUIRED:
-            path = site.database.backup(backup_name, partial(site.step, timeout=deadline))
-            site.progress.say(f"backup: {path} on {site.region.inventory.one(Role.DATABASE).name}")
+            dump = site.database.backup(backup_name, partial(site.step, timeout=deadline))
+            site.progress.say(f"backup: {dump.path} on {dump.host.name}")
         if site.insist(site.database.alembic_head) != release.alembic_head:
-            self._migrate(host, path)
+            self._migrate(host, dump)
             site.progress.say(f"schema is at {site.insist(site.database.alembic_head)}")
-        return path
+        return dump.path if dump else ""
 
-    def _migrate(self, host: Host, backup: str) -> None:
-        site, database = self.site, self.site.region.inventory.one(Role.DATABASE).name
-        restore = f"; the state before: gzip -dc {backup} | mariadb, as root on {database}" if backup else ""
+    def _migrate(self, host: Host, dump: Dump | None) -> None:
+        site = self.site
+        restore = f"; the state before: gzip -dc {dump.path} | mariadb, as root on {dump.host.name}" if dump else ""
         try:
             site.step(host, "db-sync", commands.db_sync(self.plan.target.id), timeout=site.environment.deadlines.step)
         except CommandFailed as error:

@@ -22,7 +22,7 @@ class BrokerFacts:
     """What the broker says of itself, as far as it concerns one vhost.
 
     `expiring` are policies and engines' queues by which messages expire, `dropping` policies that drop messages or
-    queues for another reason.
+    queues for another reason, `single` engines' queues that one member of a cluster keeps alone.
     """
 
     vhosts: frozenset[str]
@@ -32,6 +32,7 @@ class BrokerFacts:
     expiring: tuple[str, ...]
     dropping: tuple[str, ...]
     alarm: str
+    single: tuple[str, ...] = ()
 
 
 def ask_broker(vhost: str) -> str:
@@ -48,7 +49,7 @@ answers=$(mktemp -d)
 trap 'rm -rf "$answers"' EXIT
 rabbitmqctl -q export_definitions - >"$answers/definitions" 2>"$answers/why" &
 definitions=$!
-list_queues() {{ {queues} name messages_ready consumers "$@" >"$answers/queues" 2>/dev/null; }}
+list_queues() {{ {queues} name messages_ready consumers type "$@" >"$answers/queues" 2>/dev/null; }}
 {{ list_queues arguments || list_queues || echo '[]' >"$answers/queues"; }} &
 rabbitmq-diagnostics -q check_local_alarms >"$answers/alarm" 2>&1 && : >"$answers/alarm" &
 exported=yes
@@ -89,6 +90,7 @@ def broker_facts(definitions: Any, queues: Any, alarm: str, vhost: str) -> Broke
         ),
         dropping=tuple(name for name, keys in policies.items() if keys.intersection(_LIMITS)),
         alarm=" ".join(alarm.split()),
+        single=tuple(one["name"] for one in queues if own[one["name"]].of_engines and one.get("type") != "quorum"),
     )
 
 

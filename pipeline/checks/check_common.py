@@ -98,10 +98,10 @@ def check_login_is_not_root_and_may_become_it(host: Any, site: Site) -> None:
     expect(found == [user, "root"], expected=expected, found=", then ".join(found), likely=likely)
 
 
-def check_units_are_enabled_and_active(host: Any, target: Host) -> None:
+def check_units_are_enabled_and_active(host: Any, target: Host, site: Site) -> None:
     """The role's units run, start at boot, and run as their files on disk say."""
     wanted = {"ActiveState": "active", "SubState": "running", "UnitFileState": "enabled", "NeedDaemonReload": "no"}
-    for unit in UNITS[target.role]:
+    for unit in (*UNITS[target.role], *questions.beside(target, site)):
         found = differences(wanted, unit_properties(host, unit))
         likely = f"it was stopped, disabled or fails to start: journalctl -u {unit} on {target.name}"
         expect(not found, expected=f"{unit} active, enabled and not changed on disk", found=found, likely=likely)

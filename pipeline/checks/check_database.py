@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from pipeline.checks import questions
-from pipeline.checks.expectation import answer, expect
+from pipeline.checks.expectation import answer, differences, expect
 from pipeline.checks.survey import Survey
 from pipeline.environment import Role
 from pipeline.inventory import Host
@@ -55,11 +55,28 @@ def check_variables_are_as_configured(host: Any, target: Host, site: Site, relea
     wanted = questions.configured(target, site, release, vhost)
     told = answer(host, *questions.variables(tuple(wanted))).splitlines()
     found = dict(line.split("\t", 1) for line in told if "\t" in line)
-    wrong = {key for key, value in wanted.items() if _plain(found.get(key, "?")) != _plain(value)}
+    wrong = {key for key, value in wanted.items() if not _says(found.get(key, "?"), value)}
     expected = ", ".join(f"{key} = {wanted[key] or 'ON'}" for key in sorted(wrong))
     told_instead = ", ".join(f"{key} = {found.get(key, '?')}" for key in sorted(wrong))
     likely = "mariadb was not restarted since, a limit of the host lowered it, or SET GLOBAL was typed"
     expect(not wrong, expected=expected, found=told_instead, likely=likely)
+
+
+def check_cluster_is_whole(host: Any, site: Site) -> None:
+    """Every member of a cluster is in it, and this one is synced with the others."""
+    if not site.environment.topology.is_cluster(Role.DATABASE):
+        return
+    size = site.environment.topology.database.count
+    wanted = {
+        "wsrep_cluster_size": str(size),
+        "wsrep_cluster_status": "Primary",
+        "wsrep_local_state_comment": "Synced",
+        "wsrep_ready": "ON",
+    }
+    told = answer(host, *questions.GALERA).splitlines()
+    found = differences(wanted, dict(line.split("\t", 1) for line in told if "\t" in line))
+    likely = "a member is down, or cut off from the others: systemctl status mariadb on each; inv deploy brings it back"
+    expect(not found, expected=f"a member of {size}, synced and with a majority", found=found, likely=likely)
 
 
 def check_database_may_be_written(host: Any) -> None:
@@ -75,6 +92,12 @@ def check_deleted_stacks_are_purged(host: Any) -> None:
     likely = f"nobody purges: heat-manage purge_deleted --granularity days {_PURGED}, or the next upgrade does"
     found = f"{count} deleted stacks, the oldest for {oldest} days"
     expect(oldest <= _BACKLOG, expected=f"none for more than {_BACKLOG} days", found=found, likely=likely)
+
+
+def _says(found: str, wanted: str) -> bool:
+    """Whether a variable is as it was set; of Galera's options the server tells all, of which some were set."""
+    options = [{option.replace(" ", "") for option in text.split(";")} for text in (wanted, found)]
+    return _plain(found) == _plain(wanted) or ("=" in wanted and options[0] <= options[1])
 
 
 def _plain(value: str) -> str:

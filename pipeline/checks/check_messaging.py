@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from pipeline.checks import questions
@@ -69,6 +70,28 @@ def check_every_connection_is_encrypted(host: Any, site: Site) -> None:
     plain = sorted({peer for encrypted, peer in lines if encrypted != "true"})
     likely = "its engine or API was not restarted since TLS was turned on: inv deploy"
     expect(not plain, expected="TLS on every connection", found=f"none from {', '.join(plain)}", likely=likely)
+
+
+def check_cluster_is_whole(host: Any, site: Site) -> None:
+    """Every member of a cluster runs in it, as this one sees it, and none is cut off from another."""
+    if not site.environment.topology.is_cluster(Role.MESSAGING):
+        return
+    size = site.environment.topology.messaging.count
+    status = json.loads(answer(host, *questions.BROKERS, program="rabbitmqctl"))
+    running = sorted(status["running_nodes"])
+    likely = "a member is down, or waits for a majority: rabbitmqctl cluster_status on each; inv deploy starts it"
+    found = f"{len(running)} run: {', '.join(running)}"
+    expect(len(running) == size, expected=f"{size} members running", found=found, likely=likely)
+    expect(not status["partitions"], expected="no partition", found=status["partitions"], likely=likely)
+
+
+def check_queues_are_kept_by_a_majority(survey: Survey, site: Site) -> None:
+    """In a cluster, every queue of engines is a quorum queue: the loss of one member loses no message."""
+    if not site.environment.topology.is_cluster(Role.MESSAGING):
+        return
+    found = survey.broker().single
+    likely = "they were made before the broker was a cluster, or by an engine with another heat.conf"
+    expect(not found, expected="quorum queues only", found=", ".join(found), likely=likely)
 
 
 def check_no_alarm(survey: Survey) -> None:

@@ -13,6 +13,8 @@ from pipeline.inventory import Host
 
 __all__ = ["Socket", "exposed", "parse", "role_listens", "sockets"]
 
+# Galera's replication, and whether a member may be written to; Erlang's port mapper, and its nodes.
+_AMONG_MEMBERS = {Role.DATABASE: (4567, 9200), Role.MESSAGING: (4369, 25672)}
 _DHCP_CLIENT = {("udp", 68), ("udp", 546)}
 
 
@@ -53,7 +55,8 @@ def role_listens(target: Host, environment: Environment) -> tuple[tuple[str, int
     web = (environment.heat.api_port, environment.heat.cfn_port)
     broker = environment.messaging_ports
     ports = {Role.DATABASE: (3306,), Role.MESSAGING: broker, Role.API: web, Role.LOADBALANCER: web, Role.ENGINE: ()}
-    return tuple((target.address, port) for port in ports[target.role])
+    among = _AMONG_MEMBERS[target.role] if environment.topology.is_cluster(target.role) else ()
+    return tuple((target.address, port) for port in (*ports[target.role], *among))
 
 
 def exposed(found: tuple[Socket, ...], target: Host, environment: Environment) -> tuple[str, ...]:

@@ -14,18 +14,18 @@ from pipeline.checks.drift import expected_files, settings_in
 from pipeline.edges.balancer import ASK_SERVERS
 from pipeline.edges.testinfra_backend import Question
 from pipeline.environment import Role
-from pipeline.hostfiles import CURRENT, UNITS
+from pipeline.hostfiles import CURRENT, PROXY, UNITS
 from pipeline.installation import RELEASES, release_dir
 from pipeline.inventory import Host
 from pipeline.release import Release
 from pipeline.site import Site
 
 __all__ = [
-    "ACCOUNTS", "ADMIN_SOCKET", "BACKLOG", "CONFIGURATION", "CONNECTIONS", "CURRENT_LINK", "DISKS", "ENCRYPTED",
-    "FAILED_UNITS",
-    "GRANTS", "HOSTNAME", "LOGIN", "READ_ONLY", "RELEASES_HERE", "REVISION", "SCHEMA", "SERVERS", "SHARED", "SOCKETS",
-    "SYSTEM_STATE", "WORKERS", "broker", "certificate", "checksum", "configured", "digests", "health", "identity_of",
-    "journal", "peers", "process", "questions", "reach", "unit", "variables",
+    "ACCOUNTS", "ADMIN_SOCKET", "BACKLOG", "BROKERS", "CONFIGURATION", "CONNECTIONS", "CURRENT_LINK", "DISKS",
+    "ENCRYPTED", "FAILED_UNITS", "GALERA", "GRANTS", "HOSTNAME", "LOGIN", "READ_ONLY", "RELEASES_HERE", "REVISION",
+    "SCHEMA", "SERVERS", "SHARED", "SOCKETS", "SYSTEM_STATE", "WORKERS", "beside", "broker", "certificate", "checksum",
+    "configured", "digests", "health", "identity_of", "journal", "peers", "process", "questions", "reach", "unit",
+    "variables",
 ]  # fmt: skip
 
 # of every host
@@ -110,8 +110,8 @@ def reach(host: Host, port: int) -> Question:
 
 def peers(site: Site) -> tuple[tuple[Host, int], ...]:
     """The services that every host with Heat must reach: (host, port)."""
-    inventory = site.region.inventory
-    return (inventory.one(Role.DATABASE), 3306), (inventory.one(Role.MESSAGING), site.environment.messaging_ports[0])
+    ports = {Role.DATABASE: 3306, Role.MESSAGING: site.environment.messaging_ports[0]}
+    return tuple((host, ports[host.role]) for host in site.region.inventory.of(*ports))
 
 
 def certificate(site: Site) -> Question | None:
@@ -174,6 +174,13 @@ WORKERS = _sql(
 )
 
 
+# Not a SELECT: in a cluster that waits until the member has caught up, which is what is asked about.
+GALERA = _sql(
+    "SHOW STATUS WHERE Variable_name IN "
+    "('wsrep_cluster_size', 'wsrep_cluster_status', 'wsrep_local_state_comment', 'wsrep_ready')"
+)
+
+
 def variables(names: Sequence[str]) -> Question:
     """The server's variables of these names, as it has them now: NAME TAB VALUE."""
     listed = ", ".join(f"'{name}'" for name in sorted(names))
@@ -188,6 +195,7 @@ def broker(vhost: str) -> Question:
     return (ask_broker(vhost),)
 
 
+BROKERS: Question = ("rabbitmqctl -q cluster_status --formatter json",)
 ENCRYPTED: Question = ("rabbitmqctl -q --no-table-headers list_connections ssl peer_host",)
 CONFIGURATION: Question = ("haproxy -c -f /etc/haproxy/haproxy.cfg",)
 SERVERS: Question = (ASK_SERVERS,)
@@ -198,6 +206,7 @@ def questions(target: Host, site: Site, release: Release, vhost: str) -> tuple[Q
     """Return all that the checks of `target` will ask it."""
     asked = [FAILED_UNITS, SYSTEM_STATE, DISKS, HOSTNAME, LOGIN, SOCKETS, digests(target, site, release, vhost)]
     asked += [question(name) for name in UNITS[target.role] for question in (unit, process)]
+    asked += [unit(name) for name in beside(target, site)]
     if target.role in (Role.API, Role.ENGINE):
         asked += _of_heat(target, site, release)
     if target.role in (Role.API, Role.LOADBALANCER):
@@ -206,6 +215,8 @@ def questions(target: Host, site: Site, release: Release, vhost: str) -> tuple[Q
         asked += [health(target, port, scheme) for port in (heat.api_port, heat.cfn_port)]
     if target.role is Role.LOADBALANCER:
         asked += [CONFIGURATION, SERVERS, ADMIN_SOCKET]
+    if site.environment.topology.is_cluster(target.role):
+        asked.append(GALERA if target.role is Role.DATABASE else BROKERS)
     if target.role is Role.MESSAGING:
         asked += [broker(vhost), *([ENCRYPTED] if site.environment.heat_uses_tls else [])]
     if target.role is Role.DATABASE:
@@ -222,6 +233,12 @@ def _of_heat(target: Host, site: Site, release: Release) -> Iterator[Question]:
         yield keystone
     if target in site.region.inventory.of(Role.ENGINE)[:1]:
         yield RELEASES_HERE
+
+
+def beside(target: Host, site: Site) -> tuple[str, ...]:
+    """Return the units that a host runs beside its role's own: the way to a database's cluster, where there is one."""
+    heat = target.role in (Role.API, Role.ENGINE)
+    return (PROXY,) if heat and site.environment.topology.is_cluster(Role.DATABASE) else ()
 
 
 def configured(target: Host, site: Site, release: Release, vhost: str) -> dict[str, str]:

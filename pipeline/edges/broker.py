@@ -7,6 +7,7 @@ import shlex
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.edges.members import Members
 from pipeline.edges.ssh import Remote
 from pipeline.errors import CommandFailed, Unanswered
 from pipeline.inventory import Host
@@ -37,11 +38,11 @@ class Queue:
 
 
 class Broker:
-    """The broker on `host`. Whatever is asked of it raises Unanswered where it is away."""
+    """The broker on `members`. Whatever is asked of it raises Unanswered, or HostUnreachable, where none answers."""
 
-    def __init__(self, remote: Remote, host: Host) -> None:
+    def __init__(self, remote: Remote, members: Members) -> None:
         self._remote = remote
-        self._host = host
+        self._members = members
 
     def create_user(self, password: Secret) -> None:
         """Make user `heat` with this password, and remove `guest`; harmless where that is so."""
@@ -118,20 +119,25 @@ awk -v address={shlex.quote(address)} '
         return tuple(policy["name"] for policy in answer if "message-ttl" in policy["definition"])
 
     def _ctl(self, *arguments: str) -> list[dict[str, Any]]:
-        answer = self._run(shlex.join([*_CTL, *arguments]))
-        try:
-            found: list[dict[str, Any]] = json.loads(answer)
-        except ValueError as error:  # a broker that is starting may answer with words
-            raise self._unanswered(answer.strip() or "nothing") from error
-        return found
+        def ask(host: Host) -> list[dict[str, Any]]:
+            answer = self._told(host, shlex.join([*_CTL, *arguments]))
+            try:
+                found: list[dict[str, Any]] = json.loads(answer)
+            except ValueError as error:  # a broker that is starting may answer with words
+                raise _unanswered(host, answer.strip() or "nothing") from error
+            return found
+
+        return self._members.ask(ask)
 
     def _run(self, script: str) -> str:
-        try:
-            return self._remote.run(self._host, script, timeout=60).stdout
-        except CommandFailed as error:
-            raise self._unanswered(error.message) from error
+        return self._members.ask(lambda host: self._told(host, script))
 
-    def _unanswered(self, said: str) -> Unanswered:
-        return Unanswered(
-            f"the broker did not answer: {said}", hint=f"systemctl status rabbitmq-server on {self._host.name}"
-        )
+    def _told(self, host: Host, script: str) -> str:
+        try:
+            return self._remote.run(host, script, timeout=60).stdout
+        except CommandFailed as error:
+            raise _unanswered(host, error.message) from error
+
+
+def _unanswered(host: Host, said: str) -> Unanswered:
+    return Unanswered(f"the broker did not answer: {said}", hint=f"systemctl status rabbitmq-server on {host.name}")

@@ -8,23 +8,33 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from pipeline.edges.members import Members
 from pipeline.edges.ssh import Remote, Result
 from pipeline.errors import CommandFailed, PipelineError, Unanswered
 from pipeline.inventory import Host
 from pipeline.secrets import Secret
 
-__all__ = ["BackupFailed", "Database", "EngineRow", "Held", "InFlight"]
+__all__ = ["BackupFailed", "Database", "Dump", "EngineRow", "Held", "InFlight"]
 
 BACKUPS = "/var/backups/heat"
 _KEPT = 10  # backups
-# mariadb's own words for a server that is away: no socket, no answer, gone in the middle, full, stopping, killed us.
-_AWAY = re.compile(r"ERROR (2002|2003|2006|2013|1040|1053|1927)\b")
+# mariadb's own words for a server that is away: no socket, no answer, gone in the middle, full, stopping, killed us; or
+# a member of a cluster that has lost the others, or does not catch up with them.
+_AWAY = re.compile(r"ERROR (2002|2003|2006|2013|1040|1053|1927|1047|1205)\b")
 
 
 class BackupFailed(PipelineError):
     """The database could not be backed up; no host was touched."""
 
     exit_code = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Dump:
+    """A backup: the host that has it, and its path there."""
+
+    host: Host
+    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +83,11 @@ class InFlight:
 
 
 class Database:
-    """MariaDB on `host`. Whatever is asked of it raises Unanswered where the server is away."""
+    """MariaDB on `members`. Whatever is asked of it raises Unanswered, or HostUnreachable, where none answers."""
 
-    def __init__(self, remote: Remote, host: Host) -> None:
+    def __init__(self, remote: Remote, members: Members) -> None:
         self._remote = remote
-        self._host = host
+        self._members = members
 
     def create(self, password: Secret) -> None:
         """Make database and user `heat`, with this password; harmless where they are."""
@@ -141,8 +151,8 @@ class Database:
         answer = self._rows("SELECT COALESCE(MAX(DATEDIFF(UTC_TIMESTAMP(), deleted_at)), 0) FROM heat.stack")
         return int(answer[0][0])
 
-    def backup(self, name: str, step: Callable[[Host, str, str], Result]) -> str:
-        """Dump database `heat` to a gzip file (0600) on the database's host; return its path.
+    def backup(self, name: str, step: Callable[[Host, str, str], Result]) -> Dump:
+        """Dump database `heat` to a gzip file (0600) on a host of the database, and tell where.
 
         `step` runs a script on a host under a name, as long as that takes. Dumps in one transaction, so that customers
         go on. A dump that does not end as mariadb-dump ends one is removed. Raises BackupFailed.
@@ -161,27 +171,31 @@ gzip -dc "$partial" | tail -n 1 | grep -q 'Dump completed'
 mv "$partial" {shlex.quote(path)}
 ls -1t {BACKUPS}/*.sql.gz | tail -n +{_KEPT + 1} | xargs -r rm -f --
 stat -c %s {shlex.quote(path)}"""
+        host = self._members.last
         try:
-            step(self._host, "backup", script)
+            step(host, "backup", script)
         except CommandFailed as error:
             raise BackupFailed(
                 f"the database could not be backed up, so nothing was changed: {error.message}",
-                hint=f"look at the disk and mariadb of {self._host.name}",
+                hint=f"look at the disk and mariadb of {host.name}",
             ) from error
-        return path
+        return Dump(host, path)
 
     def _rows(self, query: str) -> list[list[str]]:
         return [line.split("\t") for line in self._sql(query).splitlines()]
 
     def _sql(self, text: str) -> str:
+        return self._members.ask(lambda host: self._ask(host, text))
+
+    def _ask(self, host: Host, text: str) -> str:
         script = f"mariadb --batch --skip-column-names <<'END_OF_SQL'\n{text}\nEND_OF_SQL"
         try:
-            return self._remote.run(self._host, script, timeout=60).stdout
+            return self._remote.run(host, script, timeout=60).stdout
         except CommandFailed as error:
             if error.status > 0 and not _AWAY.search(error.stderr):
                 raise
             raise Unanswered(
-                f"the database did not answer: {error.message}", hint=f"systemctl status mariadb on {self._host.name}"
+                f"the database did not answer: {error.message}", hint=f"systemctl status mariadb on {host.name}"
             ) from error
 
 

@@ -8,23 +8,23 @@ from graphlib import TopologicalSorter
 from typing import TypeVar
 
 from pipeline.errors import PipelineError
-from pipeline.inventory import Host
 
 __all__ = ["in_order", "on_each"]
 
+S = TypeVar("S")
 T = TypeVar("T")
 _WIDTH = 64
 
 
-def on_each(hosts: Sequence[Host], act: Callable[[Host], T]) -> tuple[T, ...]:
-    """Return what `act` gives for each of `hosts`, in their order, all at once.
+def on_each(those: Sequence[S], act: Callable[[S], T]) -> tuple[T, ...]:
+    """Return what `act` gives for each of `those`, hosts mostly, in their order, all at once.
 
-    Every host's act is finished before an error is raised: the first host's, naming how many others failed.
+    Every act is finished before an error is raised: the first one's, naming how many others failed.
     """
-    if not hosts:
+    if not those:
         return ()
-    with ThreadPoolExecutor(max_workers=min(len(hosts), _WIDTH), thread_name_prefix="host") as pool:
-        futures = [pool.submit(act, host) for host in hosts]
+    with ThreadPoolExecutor(max_workers=min(len(those), _WIDTH), thread_name_prefix="host") as pool:
+        futures = [pool.submit(act, one) for one in those]
     errors = [error for future in futures if (error := future.exception()) is not None]
     for error in errors:
         if isinstance(error, PipelineError) and len(errors) > 1:

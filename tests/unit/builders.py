@@ -98,7 +98,8 @@ def region(of: Environment = LOCAL) -> Region:
         canary_password=secret["canary_password"],
     )
     shared = (secret["database"], secret["messaging"], secret["encryption_key"])
-    return Region(Inventory(of.name, hosts), "198.18.7.10", identity, *shared)
+    cookie = Secret("erlang-cookie") if of.topology.is_cluster(Role.MESSAGING) else None
+    return Region(Inventory(of.name, hosts), "198.18.7.10", identity, *shared, messaging_cookie=cookie)
 
 
 def settled(host: Host, release: Release, vhost: str = "") -> HostState:

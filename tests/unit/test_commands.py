@@ -19,6 +19,7 @@ SCRIPTS = {
     "make_user": commands.make_user(),
     "enable": commands.enable(("heat-api", "heat-api-cfn")),
     "apply_files": commands.apply_files("put() {\n    cat\n}\nput <<'END'\n/x\nEND", ("a", "b"), sockets=("c", "d")),
+    "write_files": commands.write_files("echo /x"),
     "stop": commands.stop(("heat-engine",)),
     "switch": commands.switch(ODD),
     "start": commands.start(("heat-engine",)),

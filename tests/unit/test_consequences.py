@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.consequences import consequences, hosts_leaving, losses
+from pipeline.consequences import consequences, hosts_leaving, losses, require_same_members
+from pipeline.errors import ConfigurationInvalid
 from pipeline.plan import Act, Parameter, ParameterChange, Plan, StackPlan
 from pipeline.stacks import Kind, ResourceChange
 
@@ -92,3 +93,18 @@ def test_no_parameter_is_dropped_silently() -> None:
         "engine: parameter old is no longer given: it was 1",
         "engine: parameter size is no longer given: it was big, and is now the template's small",
     )
+
+
+@pytest.mark.parametrize("role", ["database", "messaging"])
+@pytest.mark.parametrize("kind", [Kind.ADDED, Kind.DELETED])
+def test_a_running_database_or_broker_gets_no_other_number_of_hosts(role: str, kind: Kind) -> None:
+    plan = _plan(role, _host(f"{role}-0", Kind.UNCHANGED), _host(f"{role}-1", kind))
+    with pytest.raises(ConfigurationInvalid, match=rf"topology\.{role}\.count is not what .* \({role}-1 would"):
+        require_same_members(plan)
+
+
+def test_new_ones_may_have_any_number_and_others_may_change() -> None:
+    (stack,) = _plan("database", _host("database-0", Kind.ADDED)).stacks
+    require_same_members(replace(_plan("database"), stacks=(replace(stack, act=Act.CREATE),)))
+    require_same_members(_plan("database", _host("database-0", Kind.REPLACED), _host("database-1")))
+    require_same_members(_plan("engine", _host("engine-1", Kind.ADDED)))

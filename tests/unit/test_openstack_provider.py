@@ -28,17 +28,23 @@ def _hosts(environment: Environment, role: Role) -> list[Mapping[str, Any]]:
     return [one["properties"] for one in resources.values() if one["type"] == "Region::Host"]
 
 
-def _opened() -> set[tuple[str, str, str]]:
+def _opened(*, clustered: bool = False) -> set[tuple[str, str, str]]:
     """Return (group, ports, source) of every rule of the network's security groups."""
     resources = _provided("network")["resources"]
     found = set()
     for name, one in resources.items():
+        if _among_members(one) and not clustered:
+            continue
         if one["type"] == "OS::Neutron::SecurityGroup":
             found |= {(name, *_rule(rule)) for rule in one["properties"]["rules"]}
         elif one["type"] == "OS::Neutron::SecurityGroupRule":
             rule = one["properties"]
             found.add((rule["security_group"]["get_resource"], *_rule(rule)))
     return found
+
+
+def _among_members(resource: Mapping[str, Any]) -> bool:
+    return resource.get("condition", "").endswith("_cluster")
 
 
 def _rule(rule: Mapping[str, Any]) -> tuple[str, str]:
@@ -69,6 +75,19 @@ def test_each_role_opens_what_it_serves_and_to_whom_it_serves_it() -> None:
         *(("messaging", messaging, role) for role in ("api", "engine")),
         *spreading,
     }
+
+
+def test_members_of_a_cluster_reach_one_another_and_only_there() -> None:
+    assert _opened(clustered=True) - _opened() == {
+        ("database", "4567-4568", "database"),
+        ("database", "4444", "database"),
+        ("database", "9200", "api"),
+        ("database", "9200", "engine"),
+        ("messaging", "4369", "messaging"),
+        ("messaging", "25672", "messaging"),
+    }
+    conditions = {one["condition"] for one in _provided("network")["resources"].values() if _among_members(one)}
+    assert conditions == {"database_cluster", "messaging_cluster"}
 
 
 def test_octavia_stands_before_the_reserved_port_and_passes_connections_on() -> None:

@@ -614,7 +614,8 @@ def test_all_environments_are_rendered_each_to_a_directory_of_its_own(
     for path in (checkout / "environments").glob("[ps]*.yaml"):
         path.unlink()
     typed = inv(f"render all --out {tmp_path}/out")
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"dev", "local", "local-production", "local-small"}
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"dev", "local", "local-cluster", "local-production", "local-small"}
     assert len(typed.out.splitlines()) == len(list((tmp_path / "out").rglob("*.yaml")))
 
 

@@ -11,6 +11,7 @@ import pytest
 from builders import ScriptedRemote, host
 
 from pipeline.edges.broker import Broker, Queue
+from pipeline.edges.members import Members
 from pipeline.edges.ssh import Result
 from pipeline.environment import Role
 from pipeline.errors import HostUnreachable, Unanswered
@@ -22,7 +23,7 @@ ODD = Secret("it's $(touch x)")
 
 @pytest.fixture
 def broker(remote: ScriptedRemote) -> Broker:
-    return Broker(remote, host(Role.MESSAGING))
+    return Broker(remote, Members([host(Role.MESSAGING)]))
 
 
 def _sh(script: str, root: Path, users: str) -> list[str]:

@@ -13,6 +13,7 @@ import pytest
 from builders import ScriptedRemote, host
 
 from pipeline.edges.database import BACKUPS, BackupFailed, Database, EngineRow, Held, InFlight
+from pipeline.edges.members import Members
 from pipeline.edges.ssh import Result
 from pipeline.environment import Role
 from pipeline.errors import CommandFailed, HostUnreachable, Unanswered
@@ -23,7 +24,7 @@ ONE, TWO = "5f0c1f6e-93d1-4a58-9f0e-1d0b6b7f3c01", "5f0c1f6e-93d1-4a58-9f0e-1d0b
 
 @pytest.fixture
 def database(remote: ScriptedRemote) -> Database:
-    return Database(remote, host(Role.DATABASE))
+    return Database(remote, Members([host(Role.DATABASE)]))
 
 
 def test_sql_travels_on_standard_input(database: Database, remote: ScriptedRemote) -> None:
