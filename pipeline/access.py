@@ -12,7 +12,6 @@ from typing import Any
 import yaml
 
 from pipeline.certificate import Certificate
-from pipeline.edges.authority import TEN_YEARS, Authority, read_certificate
 from pipeline.edges.clock import Clock
 from pipeline.edges.heat import Heat, connect
 from pipeline.edges.refusals import untouched
@@ -135,6 +134,8 @@ def _certificate(
     tls, now = environment.tls, clock.now()
     if tls is None:
         return None, None
+    from pipeline.edges.authority import Authority, read_certificate  # regions without TLS need no cryptography for it
+
     if tls.certificate is not None and tls.key is not None:
         return read_certificate(tls.certificate.expanduser(), tls.key.expanduser(), address, now), tls.authority
     authority = Authority(workspace.authority(environment.name), environment.name, now)
@@ -147,6 +148,8 @@ def _internal(
     """Return who signs what database and broker show, in PEM, and what each of their hosts shows."""
     if environment.internal_tls is None:
         return "", {}
+    from pipeline.edges.authority import TEN_YEARS, Authority  # as above
+
     authority = Authority(workspace.authority(environment.name), environment.name, clock.now())
     # Heat comes to a cluster's members through a proxy on its own host, and asks for the name that it connected to.
     proxied = [LOOPBACK] if environment.topology.is_cluster(Role.DATABASE) else []

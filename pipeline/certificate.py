@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from cryptography import x509
-
 from pipeline.secrets import Secret
 
 __all__ = ["Certificate"]
@@ -27,4 +25,6 @@ class Certificate:
     @property
     def ends(self) -> datetime:
         """When the server's own certificate, the first of the chain, ends (UTC)."""
+        from cryptography import x509  # where it is used: the host files of every environment know certificates
+
         return x509.load_pem_x509_certificate(self.chain.encode()).not_valid_after_utc

@@ -36,7 +36,6 @@ from pipeline.fleet import Fleet, HostState
 from pipeline.hosterrors import errors_since
 from pipeline.journal import Journal
 from pipeline.junit import OUTCOMES
-from pipeline.localcloud.settings import PLUGINS
 from pipeline.lookup import Lookup
 from pipeline.origins import Setting, settings
 from pipeline.plan import Act, Plan, require_fresh, to_json
@@ -142,6 +141,8 @@ class Pipeline:
 
     def write_schemas(self, heat: str) -> Path:
         """Write what the resources of Heat `heat` ("26.0.2") accept, for `validate`; return the file."""
+        from pipeline.localcloud.settings import PLUGINS  # no other story needs the local cloud
+
         built = self.build(heat)
         with self.progress.stage(f"schemas of {heat}"), TemporaryDirectory(prefix="heat-") as scratch:
             text = schemas_of(unpack(built, Path(scratch)), WRITER, PLUGINS)

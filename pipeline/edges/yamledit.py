@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 __all__ = ["set_value"]
 
 
@@ -17,6 +15,8 @@ def set_value(path: Path, keys: Sequence[str], value: Any) -> Any:
 
     None where there was none. A file that has the value already is not written. Raises OSError.
     """
+    from ruamel.yaml import YAML  # where it is used: one command edits files, and all others would load it
+
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 1 << 16
