@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import configparser
+import json
 import re
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from builders import LOCAL, R26, TEMPLATES, ScriptedRemote, environment, host, region, said, site
 
 from pipeline.certificate import Certificate
+from pipeline.checks import check_database, check_messaging, questions
+from pipeline.checks.brokerfacts import broker_facts
+from pipeline.checks.expectation import Unexpected
 from pipeline.environment import InternalTls, Role, Tls
 from pipeline.errors import CommandFailed
 from pipeline.hostfiles import release_files, role_files
@@ -237,3 +243,80 @@ def test_where_the_image_has_no_proxy_cloud_init_installs_it() -> None:
             next(stack.template for stack in render(one, TEMPLATES) if stack.name == role) for one in (of, clustered)
         ]
         assert ["haproxy" in text for text in texts] == [False, True]
+
+
+# --- the checks of them
+
+
+class Answers:
+    """A testinfra host that answers every command with one text."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def run(self, _command: str, *_arguments: str) -> Any:
+        return SimpleNamespace(rc=0, stdout=self._text, stderr="")
+
+
+WHOLE = {
+    "wsrep_cluster_size": "3",
+    "wsrep_cluster_status": "Primary",
+    "wsrep_local_state_comment": "Synced",
+    "wsrep_ready": "ON",
+}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"wsrep_cluster_size": "2"},
+        {"wsrep_cluster_status": "non-Primary"},
+        {"wsrep_local_state_comment": "Donor/Desynced"},
+        {"wsrep_ready": "OFF"},
+    ],
+)
+def test_a_database_that_is_not_whole_is_told(here: Site, wrong: dict[str, str]) -> None:
+    def told(facts: dict[str, str]) -> Answers:
+        return Answers("".join(f"{name}\t{value}\n" for name, value in facts.items()))
+
+    check_database.check_cluster_is_whole(told(WHOLE), here)
+    with pytest.raises(Unexpected, match="=".join(*wrong.items())):
+        check_database.check_cluster_is_whole(told(WHOLE | wrong), here)
+
+
+def test_a_broker_that_is_not_whole_is_told(here: Site) -> None:
+    def told(running: int, partitions: dict[str, Any]) -> Answers:
+        nodes = [f"rabbit@{index}" for index in range(running)]
+        return Answers(json.dumps({"running_nodes": nodes, "partitions": partitions}))
+
+    check_messaging.check_cluster_is_whole(told(3, {}), here)
+    with pytest.raises(Unexpected, match="2 run"):
+        check_messaging.check_cluster_is_whole(told(2, {}), here)
+    with pytest.raises(Unexpected, match="no partition"):
+        check_messaging.check_cluster_is_whole(told(3, {"rabbit@0": ["rabbit@1"]}), here)
+
+
+def test_a_queue_of_engines_that_one_broker_keeps_alone_is_told(here: Site) -> None:
+    def survey(kind: str) -> Any:
+        definitions = {"permissions": [], "vhosts": [], "users": [], "policies": []}
+        queues = [{"name": "engine", "messages_ready": 0, "consumers": 4, "type": kind}]
+        return SimpleNamespace(broker=lambda: broker_facts(definitions, queues, "", "heat-1"))
+
+    check_messaging.check_queues_are_kept_by_a_majority(survey("quorum"), here)
+    with pytest.raises(Unexpected, match="found engine"):
+        check_messaging.check_queues_are_kept_by_a_majority(survey("classic"), here)
+
+
+def test_of_galera_s_options_those_that_were_set_must_be_as_they_were(here: Site) -> None:
+    target = host(Role.DATABASE, 0, CLUSTERED)
+    wanted = questions.configured(target, here, R26, "heat-1")
+    options = "wsrep_provider_options"
+    every = {**wanted, options: "base_dir = /x; " + wanted[options].replace("=", " = ") + "; pc.weight = 1;"}
+
+    def check(facts: dict[str, str]) -> None:
+        text = "".join(f"{name}\t{value or 'ON'}\n" for name, value in facts.items())
+        check_database.check_variables_are_as_configured(Answers(text), target, here, R26, "heat-1")
+
+    check(every)
+    with pytest.raises(Unexpected, match=options):
+        check({**every, options: every[options].replace(":4567", ":4568")})
