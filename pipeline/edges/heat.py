@@ -141,7 +141,11 @@ class Heat:
             return answer
 
     def events(self, stack_id: str, *, depth: int = 3) -> tuple[Event, ...]:
-        """Return the events of a stack and of those nested in it, oldest first. Raises HeatRefused."""
+        """Return the events of a stack and of those nested in it, oldest first. Raises HeatRefused.
+
+        Heat looks for nested stacks by the resources they have (`list_events` in heat/engine/service.py), and so finds
+        not even the stack itself once a rollback took its last resource: then that one alone is asked for.
+        """
         with _translated(f"reading events of stack {stack_id}"):
             found = self._client.events.list(stack_id, nested_depth=depth, sort_dir="asc")
             return tuple(
@@ -153,7 +157,7 @@ class Heat:
                     e.resource_status_reason or "",
                     e.event_time,
                 )
-                for e in found
+                for e in found or self._client.events.list(stack_id, sort_dir="asc")
             )
 
     def resources(self, stack_id: str, *, depth: int = 3) -> tuple[Resource, ...]:

@@ -316,6 +316,12 @@ def test_events_carry_the_stack_they_happened_in(cloud: Cloud, heat: Heat) -> No
     assert "sort_dir=asc" in cloud.asked[-1][1]
 
 
+def test_events_of_a_stack_without_resources_are_asked_of_it_alone(cloud: Cloud, heat: Heat) -> None:
+    cloud.answer("GET", "/v1/p/stacks/s1/events", 200, {"events": []})
+    assert heat.events("s1") == ()
+    assert ["nested_depth" in path for _, path, _ in cloud.asked] == [True, False]
+
+
 def test_resources_know_how_deep_they_are_nested(cloud: Cloud, heat: Heat) -> None:
     resources = [
         _resource(cloud, "group", "s2", "s1", "CREATE_FAILED"),
