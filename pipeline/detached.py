@@ -4,6 +4,7 @@ A step is a transient systemd unit, `heat-pipeline-NAME`. Its folder STEPS/NAME 
 
     script, stdout, stderr   what runs, and what it wrote so far
     status                   "running", then systemd's words for its end: "exited 3 exit-code ."
+    keep                     what writes them down
     step                     "NONCE DIGEST BOOT_ID started|adopted": whose it is, what runs, since which boot
     nonces                   the last nonces that were started here: none is ever started twice
     lock                     held by each script while it looks or acts
@@ -31,6 +32,8 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _KEPT = 100  # nonces
 _LOCKED = 25  # seconds to wait for the lock; a stop holds it for up to _KILL and a little
 _KILL = 10  # seconds between TERM and KILL
+_KEEPS = "step script keep stdout stderr status"
+_KEEP = 'echo "${EXIT_CODE:-none} ${EXIT_STATUS:-none} $SERVICE_RESULT ." 1<>"${0%/*}/status"'
 _AT_ONCE = 20  # twentieths of a second in which the start itself waits for the end
 
 
@@ -89,7 +92,8 @@ if ! grep -qsxF {nonce} nonces; then
     *) busy ;;
     esac
     if [ "$how" = started ]; then
-        rm -f step script stdout stderr status
+        rm -f {_KEEPS}
+        echo {shlex.quote(_KEEP)} >keep
         cat >script <<'{nonce}'
 {text}{nonce}
         echo "{sha256}  script" | sha256sum --check --quiet
@@ -138,7 +142,7 @@ def forget(name: str, nonce: str) -> str:
     return f"""\
 {_enter(name, nonce)}
 read_step
-[ "$nonce" != "$wanted" ] || rm -f step script stdout stderr status"""
+[ "$nonce" != "$wanted" ] || rm -f {_KEEPS}"""
 
 
 def read_answer(stdout: str, stderr: str) -> Answer | None:
@@ -175,14 +179,14 @@ def _ending(code: str, status: str, result: str) -> tuple[int, str]:
 def _systemd_run(name: str, timeout: float) -> str:
     """Return the command that starts the unit. What ends it, also a kill, is written down by systemd itself."""
     here = folder(name)
-    # The colon keeps systemd from expanding the variables that are meant for sh.
-    keep = f'echo "${{EXIT_CODE:-none}} ${{EXIT_STATUS:-none}} $SERVICE_RESULT ." 1<>{here}/status'
     properties = (
         f"RuntimeMaxSec={max(1, math.ceil(timeout))}",
         f"TimeoutStopSec={_KILL}",
         f"StandardOutput=file:{here}/stdout",
         f"StandardError=file:{here}/stderr",
-        f"ExecStopPost=:/bin/sh -c '{keep}'",
+        # A file, so that no variable is for systemd to expand: what it notes of a command that it is told not to expand
+        # ("ExecStopPostEx"), systemd 252 cannot read when it is reloaded meanwhile, and the end would be lost.
+        f"ExecStopPost=/bin/sh {here}/keep",
     )
     # Type exec: for oneshot, RuntimeMaxSec has no effect. Collected: a failed step is no failed unit of the host.
     unit = ("--quiet", "--collect", f"--unit={_unit(name)}", "--service-type=exec", "--setenv=HOME=/root")

@@ -216,6 +216,19 @@ def test_a_step_runs_once_though_its_connection_is_lost(site: Site) -> None:
     assert site.remote.run(host, f"cat {log}; rm {log}").stdout.split() == ["begun", "ended"]
 
 
+def test_a_steps_end_is_known_though_systemd_was_reloaded_meanwhile(site: Site) -> None:
+    host = site.region.inventory.one(Role.ENGINE)
+
+    def reload() -> None:
+        time.sleep(1)
+        site.remote.run(host, "systemctl daemon-reload")
+
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        reloaded = pool.submit(reload)
+        assert site.step(host, "reloaded", "sleep 4; echo whole", timeout=60).stdout == "whole\n"
+        reloaded.result()
+
+
 def test_every_run_left_its_plan_events_journal_counts_and_summary(story: Proof, pipeline: Pipeline) -> None:
     upgrades = [run for run in pipeline.runs.of("local") if "-upgrade-" in run.id]
     first = upgrades[0]

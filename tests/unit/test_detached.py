@@ -24,7 +24,7 @@ while [ "${1#--}" != "$1" ]; do
     case $1 in
     --property=StandardOutput=file:*) out=${1#*file:} ;;
     --property=StandardError=file:*) err=${1#*file:} ;;
-    --property=ExecStopPost=:*) post=${1#*ExecStopPost=:} ;;
+    --property=ExecStopPost=*) post=${1#*ExecStopPost=} ;;
     esac
     shift
 done
