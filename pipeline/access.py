@@ -18,8 +18,7 @@ from pipeline.edges.refusals import untouched
 from pipeline.edges.ssh import SshRemote
 from pipeline.environment import CLUSTERED, Environment, Role
 from pipeline.errors import ConfigurationInvalid
-from pipeline.hostfiles import LOOPBACK
-from pipeline.inventory import Host, Inventory
+from pipeline.inventory import LOOPBACK, Host, Inventory
 from pipeline.lookup import Lookup
 from pipeline.privatefile import write_private
 from pipeline.progress import Progress
@@ -38,7 +37,6 @@ __all__ = [
     "ssh_command",
 ]
 
-_STACKS = ("network", "identity", *(role.value for role in Role))
 _NONE: Mapping[str, Secret] = {}
 
 
@@ -66,14 +64,18 @@ def read_region(environment: Environment, cloud: Heat, secrets: Mapping[str, Sec
 
 def _outputs(environment: Environment, cloud: Heat) -> dict[str, Mapping[str, Any]]:
     with untouched():
-        found = {name: cloud.find(f"{environment.name}-{name}") for name in _STACKS}
+        found = {name: cloud.find(f"{environment.name}-{name}") for name in _stacks(environment)}
     return {name: stack.outputs for name, stack in found.items() if stack is not None and stack.outputs}
+
+
+def _stacks(environment: Environment) -> tuple[str, ...]:
+    return ("network", "identity", *environment.topology.stacks)
 
 
 def is_deployed(environment: Environment, cloud: Heat) -> bool:
     """Return whether every stack of a region was launched to its end once."""
     with untouched():
-        found = [cloud.find(f"{environment.name}-{name}", outputs=False) for name in _STACKS]
+        found = [cloud.find(f"{environment.name}-{name}", outputs=False) for name in _stacks(environment)]
     return all(stack is not None and stack.was_launched for stack in found)
 
 
@@ -183,5 +185,5 @@ def _known_hosts(inventory: Inventory, port: int) -> str:
     def pattern(address: str) -> str:
         return address if port == 22 else f"[{address}]:{port}"
 
-    hosts = inventory.hosts
+    hosts = inventory.machines
     return "".join(f"{pattern(host.address)},{host.name} {key}\n" for host in hosts for key in host.host_keys)

@@ -37,7 +37,9 @@ def _databases(site: Site) -> list[str]:
     def run(host: Host, script: str) -> str:
         return site.insist(lambda: site.remote.run(host, script, timeout=deadline + _LONGER)).stdout
 
-    changed = on_each(hosts, lambda host: run(host, commands.write_files(_write(site, host))).split())
+    changed = on_each(
+        hosts, lambda host: run(host, commands.write_files(_write(site, host), UNITS[host.role][0])).split()
+    )
     states = on_each(hosts, lambda host: run(host, galera.ask()).strip())
     if galera.PRIMARY not in states:
         answers = on_each(hosts, lambda host: run(host, galera.stop()))

@@ -10,11 +10,11 @@ from pipeline.installation import RELEASES
 
 __all__ = [
     "DRAINING",
-    "DUE",
     "apply_files",
     "ask_api",
     "ask_engine",
     "db_sync",
+    "due",
     "enable",
     "make_user",
     "manifest",
@@ -27,9 +27,6 @@ __all__ = [
     "upgrade_check",
     "write_files",
 ]
-
-DUE = "/run/heat-restart-due"
-"""On a host whose service has not read yet what was written for it."""
 
 
 def make_user() -> str:
@@ -46,14 +43,19 @@ def enable(units: Sequence[str]) -> str:
     return f"set -eu\nsystemctl daemon-reload\nsystemctl enable --quiet {names}\nsystemctl start {names}"
 
 
-def write_files(write: str) -> str:
-    """Run script `write`, which prints the paths it changed, and print them; note in DUE that there were any."""
+def due(unit: str) -> str:
+    """Return the path of the note that `unit` has not read yet what was written for it: machines have several roles."""
+    return f"/run/heat-restart-due-{unit}"
+
+
+def write_files(write: str, unit: str) -> str:
+    """Run script `write`, which prints the paths it changed, and print them; note that `unit` has them to read."""
     return f"""\
 set -eu
 changed=$(
 {write}
 )
-[ -z "$changed" ] || : >{DUE}
+[ -z "$changed" ] || : >{due(unit)}
 echo "$changed\""""
 
 
@@ -70,13 +72,13 @@ def apply_files(write: str, units: Sequence[str], *, sockets: Sequence[str] = ()
         for name in map(shlex.quote, sockets)
     )
     return f"""\
-{write_files(write)}
+{write_files(write, units[0])}
 systemctl enable --quiet {names}
-if [ -e {DUE} ]; then
+if [ -e {due(units[0])} ]; then
     {before}
     systemctl daemon-reload
 {bound}    systemctl reload-or-restart {names}
-    rm -f {DUE}
+    rm -f {due(units[0])}
 fi
 systemctl start {names}"""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pipeline.environment import CLUSTERED, Role
+from pipeline.environment import CLUSTERED, CONTROL, Role
 from pipeline.errors import ConfigurationInvalid
 from pipeline.plan import Act, ParameterChange, Plan, StackPlan
 from pipeline.stacks import Kind, ResourceChange
@@ -14,12 +14,14 @@ __all__ = ["consequences", "hosts_leaving", "losses", "require_same_members"]
 _HOST = "Region::Host"
 _PORT = "OS::Neutron::"
 _GONE = (Kind.REPLACED, Kind.DELETED)
-_MEANS = {
-    Role.DATABASE: "every stack that this Heat knows goes with its data, unless a backup or a volume keeps it",
+_DATA = "every stack that this Heat knows goes with its data, unless a backup"
+_MEANS: Mapping[str, str] = {
+    CONTROL: f"{_DATA} keeps it, and no customer is answered meanwhile",
+    Role.DATABASE: f"{_DATA} or a volume keeps it",
     Role.MESSAGING: "its queues and the messages in them go, and stacks in flight may hang",
     Role.LOADBALANCER: "no customer is answered meanwhile",
 }
-_FIRST = {Role.ENGINE: "drained", Role.API: "taken out of the load balancer"}
+_FIRST: Mapping[str, str] = {Role.ENGINE: "drained", Role.API: "taken out of the load balancer"}
 _REST = "its releases and logs go"
 
 
@@ -41,8 +43,7 @@ def losses(plan: Plan) -> tuple[str, ...]:
 
 def hosts_leaving(plan: Plan) -> tuple[str, ...]:
     """Return the names of the engines and APIs whose servers a plan replaces or deletes, in the plan's order."""
-    roles = {role.value for role in _FIRST}
-    return tuple(name for stack in plan.stacks if stack.name in roles for name in _servers_lost(stack))
+    return tuple(name for stack in plan.stacks if stack.name in _FIRST for name in _servers_lost(stack))
 
 
 def require_same_members(plan: Plan) -> None:
@@ -63,18 +64,17 @@ def require_same_members(plan: Plan) -> None:
 
 
 def _of_stack(stack: StackPlan, brought_up: bool) -> tuple[str, ...]:
-    role = Role(stack.name) if stack.name in set(Role) else None
     gone, anew = set(_servers_lost(stack)), _hosts(stack)
-    lines = [_host_line(name, anew[name], role, brought_up) for name in anew if name in gone]
+    lines = [_host_line(name, anew[name], stack.name, brought_up) for name in anew if name in gone]
     lines += [f"{name}: its port is made anew: its address may change" for name in anew
               if name not in gone and any(_lost(one) for one in _within(stack, name))]  # fmt: skip
-    if role in _FIRST and gone and gone >= {name for name, kind in anew.items() if kind is not Kind.ADDED}:
-        lines.append(f"every {role} goes at once: customers are not served until new ones are up")
+    if stack.name in _FIRST and gone and gone >= {name for name, kind in anew.items() if kind is not Kind.ADDED}:
+        lines.append(f"every {stack.name} goes at once: customers are not served until new ones are up")
     lines += [f"{name}: is made anew, and what is kept in it goes" for name in stack.lost if name not in anew]
     return tuple(lines)
 
 
-def _host_line(name: str, kind: Kind, role: Role | None, brought_up: bool) -> str:
+def _host_line(name: str, kind: Kind, role: str, brought_up: bool) -> str:
     what = f"{name}: its server goes for good" if kind is Kind.DELETED else f"{name}: its server is made anew"
     means = [_MEANS[role]] if role in _MEANS else []
     if role in _FIRST:

@@ -27,6 +27,8 @@ from pipeline.yamlfile import Document, read
 __all__ = [
     "ALL",
     "CLUSTERED",
+    "CONTROL",
+    "CONTROLLING",
     "Environment",
     "InternalTls",
     "Provider",
@@ -48,7 +50,7 @@ _WITH_PASSWORD = re.compile(r"://[^@\s]*:\S*@")  # a password may hold any sign,
 
 
 class Role(StrEnum):
-    """What a host does, one role each."""
+    """What a host does: one role each, but for those of a small region that share one machine."""
 
     DATABASE = "database"
     MESSAGING = "messaging"
@@ -76,6 +78,9 @@ class _Frozen(BaseModel):
 CLUSTERED = (Role.DATABASE, Role.MESSAGING)
 """The roles whose hosts, where there is more than one, are members of a cluster."""
 _SIZES = (1, 3, 5, 7)
+CONTROL = "control"
+"""The stack, and the machine in it, that a small region has in place of one for each role of CONTROLLING."""
+CONTROLLING = (Role.DATABASE, Role.MESSAGING, Role.API, Role.LOADBALANCER)
 
 
 class Placement(StrEnum):
@@ -104,6 +109,11 @@ class Hosts(_Frozen):
 class Topology(_Frozen):
     """The hosts of every role."""
 
+    control: Hosts | None = None
+    """One machine that is database, broker, API and load balancer at once; without it each role has hosts of its own.
+
+    Where there is one, the counts of those roles are 1, and their other fields are not heeded.
+    """
     database: Hosts
     messaging: Hosts
     api: Hosts
@@ -123,6 +133,36 @@ class Topology(_Frozen):
     def clusters(self) -> tuple[Role, ...]:
         """The roles that are clusters."""
         return tuple(role for role in CLUSTERED if self.is_cluster(role))
+
+    def shares(self, role: Role) -> bool:
+        """Whether the hosts of `role` are on one machine with those of others."""
+        return self.control is not None and role in CONTROLLING
+
+    def beside(self, role: Role) -> tuple[Role, ...]:
+        """Return the roles that are on a machine which has `role`, itself among them."""
+        return CONTROLLING if self.shares(role) else (role,)
+
+    def stack_of(self, role: Role) -> str:
+        """Return the name of the stack that has the hosts of `role`."""
+        return CONTROL if self.shares(role) else str(role)
+
+    @property
+    def stacks(self) -> tuple[str, ...]:
+        """The names of the stacks that have hosts."""
+        return tuple(dict.fromkeys(self.stack_of(role) for role in Role))
+
+    @model_validator(mode="after")
+    def _one_machine(self) -> Topology:
+        if self.control is None:
+            return self
+        if self.control.count != 1:
+            raise ValueError("control.count must be 1: roles that are to have more hosts have hosts of their own")
+        if self.control.data_volume_gb:
+            raise ValueError("control.data_volume_gb must be 0: it keeps the data of two services; use volume_gb")
+        for role in CONTROLLING:
+            if self.of(role).count != 1:
+                raise ValueError(f"{role.value}.count must be 1 where there is a control host, which is the one")
+        return self
 
     @model_validator(mode="after")
     def _quorums(self) -> Topology:

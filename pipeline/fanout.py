@@ -15,7 +15,7 @@ from typing import Protocol
 from pipeline.edges.ssh import Remote
 from pipeline.environment import Role
 from pipeline.errors import CommandFailed, ConfigurationInvalid, HostsFailed, PipelineError, PreflightUnreachable
-from pipeline.inventory import Host, Inventory
+from pipeline.inventory import Host, Inventory, machines_of
 
 __all__ = ["HostResult", "Listener", "Outcome", "Silent", "chosen", "fan_out", "script_of", "unfinished"]
 
@@ -87,7 +87,9 @@ def script_of(words: Sequence[str]) -> str:
 
 
 def chosen(inventory: Inventory, roles: Collection[str] = (), names: Collection[str] = ()) -> tuple[Host, ...]:
-    """Return the hosts that have one of `roles` and one of `names`, all where either is empty, in order.
+    """Return the machines that have one of `roles` and one of `names`, all where either is empty, in order.
+
+    A name is a host's or its machine's.
 
     Raises ConfigurationInvalid for a role or a name that there is not, and where none is left.
     """
@@ -96,11 +98,11 @@ def chosen(inventory: Inventory, roles: Collection[str] = (), names: Collection[
             f"there is no role {unknown[0]!r} (there are: {', '.join(Role)})",
             hint=f"inv status {inventory.environment}",
         )
-    wanted = {inventory.host(name).name for name in names}
-    hosts = tuple(
+    wanted = {inventory.host(name).machine for name in names}
+    hosts = machines_of(
         host
         for host in inventory.hosts
-        if (not roles or host.role.value in roles) and (not wanted or host.name in wanted)
+        if (not roles or host.role.value in roles) and (not wanted or host.machine in wanted)
     )
     if not hosts:
         raise ConfigurationInvalid(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline.commands import DUE
+from pipeline.commands import due
 from pipeline.errors import Inconclusive
 from pipeline.hostfiles import WATCH
 
@@ -17,6 +17,7 @@ __all__ = ["PRIMARY", "Position", "ask", "begin", "first", "join", "stop"]
 
 PRIMARY = "Primary"
 """What a member says that belongs to the majority, and so may be written to."""
+_DUE = due("mariadb")
 _STATE = "/var/lib/mysql/grastate.dat"
 _BEGINS = "/run/mariadb-wsrep-new-cluster"  # while galera_new_cluster runs; left behind by one that was killed
 _NOBODY = "00000000-0000-0000-0000-000000000000"
@@ -106,7 +107,7 @@ set -eu
 if [ "$({ask()})" != {PRIMARY} ]; then
     [ ! -f {_STATE} ] || sed -i 's/^safe_to_bootstrap: 0/safe_to_bootstrap: 1/' {_STATE}
     galera_new_cluster
-    rm -f {DUE}
+    rm -f {_DUE}
 fi"""
 
 
@@ -124,9 +125,9 @@ rm -f {_BEGINS}
 if [ "$(systemctl is-active mariadb)" = activating ]; then
     timeout "$(left)" systemctl start mariadb || true
 fi
-if [ -e {DUE} ] || [ "$({ask()})" != {PRIMARY} ]; then
+if [ -e {_DUE} ] || [ "$({ask()})" != {PRIMARY} ]; then
     systemctl reset-failed mariadb 2>/dev/null || true
-    timeout "$(left)" systemctl restart mariadb && rm -f {DUE}
+    timeout "$(left)" systemctl restart mariadb && rm -f {_DUE}
 fi || true
 until [ "$({_status("wsrep_local_state")})" = 4 ]; do
     if [ "$(date +%s)" -ge "$end" ] || systemctl is-failed --quiet mariadb; then
@@ -139,7 +140,7 @@ done"""
 
 
 _WATCHED = f"""\
-if [ -e {DUE} ]; then watch=restart; else watch=start; fi
+if [ -e {_DUE} ]; then watch=restart; else watch=start; fi
 systemctl daemon-reload
 systemctl enable --quiet mariadb {WATCH}.socket
 systemctl reset-failed {WATCH}.socket 2>/dev/null || true

@@ -73,8 +73,8 @@ def api_answers(site: Site, host: Host, revisions: frozenset[str]) -> bool:
     Raises HeatRefused where Keystone gives no token: then nobody asked.
     """
     settings = site.environment.heat
-    url = f"http://{host.address}:{settings.api_port}"
-    cfn = f"http://{host.address}:{settings.cfn_port}"
+    url = f"http://{host.serves}:{settings.api_port}"
+    cfn = f"http://{host.serves}:{settings.cfn_port}"
     token, project = site.customer.credentials()
     script = "\n".join(
         [

@@ -14,16 +14,15 @@ from pathlib import Path
 
 from pipeline.environment import Environment, Role
 from pipeline.installation import RELEASES
-from pipeline.inventory import Host
+from pipeline.inventory import LOOPBACK, Host
 from pipeline.region import Region
 from pipeline.release import Release
 from pipeline.render import render_text
 
-__all__ = ["CURRENT", "LOOPBACK", "PROXY", "UNITS", "WATCH", "HostFile", "release_files", "role_files", "write_script"]
+__all__ = ["CURRENT", "PROXY", "UNITS", "WATCH", "HostFile", "release_files", "role_files", "write_script"]
 
 CURRENT = "/opt/heat/current"
 CERTIFICATE = "/etc/haproxy/heat.pem"
-LOOPBACK = "127.0.0.1"
 _COOKIE = "/var/lib/rabbitmq/.erlang.cookie"
 _SYSTEMD = "/etc/systemd/system"
 _INTERNAL = {Role.DATABASE: ("/etc/mysql", "mysql"), Role.MESSAGING: ("/etc/rabbitmq", "rabbitmq")}

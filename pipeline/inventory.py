@@ -3,26 +3,41 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.environment import Role
+from pipeline.environment import CONTROL, Role
 from pipeline.errors import ConfigurationInvalid
 
-__all__ = ["Host", "Inventory", "hosts_of"]
+__all__ = ["LOOPBACK", "Host", "Inventory", "hosts_of", "machines_of"]
 
+LOOPBACK = "127.0.0.1"
 _KEY_TYPES = ("ssh-", "ecdsa-sha2-")  # a line that starts otherwise is a message, and pins nothing
 
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """One machine of the region. `name` is role and index ("engine-0"); `host_keys` are OpenSSH public keys."""
+    """One machine of the region, or what a role has of it where others share it: then `shared` is the machine's name.
+
+    `name` is role and index ("engine-0"); `host_keys` are OpenSSH public keys.
+    """
 
     name: str
     role: Role
     address: str
     host_keys: tuple[str, ...]
+    shared: str = ""
+
+    @property
+    def machine(self) -> str:
+        """The name of the machine: the host's own, unless it is shared."""
+        return self.shared or self.name
+
+    @property
+    def serves(self) -> str:
+        """The address that the role's service has: an API beside its load balancer leaves it the one of the machine."""
+        return LOOPBACK if self.shared and self.role is Role.API else self.address
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +61,14 @@ class Inventory:
             )
         return found[0]
 
+    @property
+    def machines(self) -> tuple[Host, ...]:
+        """A host for each machine, called as that is."""
+        return machines_of(self.hosts)
+
     def host(self, name: str) -> Host:
-        """Return the host called `name`. Raises ConfigurationInvalid, naming those there are."""
-        for host in self.hosts:
+        """Return the host or the machine called `name`. Raises ConfigurationInvalid, naming those there are."""
+        for host in (*self.hosts, *self.machines):
             if host.name == name:
                 return host
         known = ", ".join(host.name for host in self.hosts)
@@ -58,14 +78,28 @@ class Inventory:
         )
 
 
+def machines_of(hosts: Iterable[Host]) -> tuple[Host, ...]:
+    """Return a host for each machine that `hosts` are on, called as that is, in their order."""
+    found: dict[str, Host] = {}
+    for host in hosts:
+        found.setdefault(host.machine, replace(host, name=host.machine))
+    return tuple(found.values())
+
+
 def hosts_of(role: Role, output: Mapping[str, Mapping[str, Any]]) -> tuple[Host, ...]:
-    """Return the hosts in a role stack's output `hosts`: {name: {address, signal}}, by index.
+    """Return the hosts that `role` has in a stack's output `hosts`: {name: {address, signal}}, by index.
 
     `signal` is the data of the host's wait condition: a JSON object {signal id: its public host keys, a line each}.
     Raises ConfigurationInvalid for a host that signalled no key: it could not be told from an impostor.
     """
-    hosts = (Host(name, role, facts["address"], _keys(name, facts["signal"])) for name, facts in output.items())
+    hosts = (_host(role, name, facts) for name, facts in output.items())
     return tuple(sorted(hosts, key=lambda host: int(host.name.rpartition("-")[2])))
+
+
+def _host(role: Role, machine: str, facts: Mapping[str, Any]) -> Host:
+    kind, _, index = machine.rpartition("-")
+    shared = machine if kind == CONTROL else ""
+    return Host(f"{role.value}-{index}", role, facts["address"], _keys(machine, facts["signal"]), shared)
 
 
 def _keys(name: str, signal: str | Mapping[str, str]) -> tuple[str, ...]:

@@ -66,7 +66,8 @@ class Region:
 def inventory_of(environment: Environment, outputs: Mapping[str, Mapping[str, Any]]) -> Inventory:
     """Return the hosts that stack `outputs` describe, for whoever needs nothing else. Raises as region_of does."""
     try:
-        hosts = tuple(host for role in Role for host in hosts_of(role, outputs[role.value]["hosts"]))
+        stacks = {role: outputs[environment.topology.stack_of(role)] for role in Role}
+        hosts = tuple(host for role, found in stacks.items() for host in hosts_of(role, found["hosts"]))
     except KeyError as error:
         raise _not_deployed(environment, error) from error
     return Inventory(environment.name, hosts)
@@ -88,16 +89,21 @@ def region_of(
     def secret(key: str, stack: str, output: str) -> Secret:
         return secrets[key] if key in secrets else Secret(outputs[stack][output])
 
+    def password(role: Role) -> Secret:
+        stack = environment.topology.stack_of(role)
+        return secret(f"{role.value}_password", stack, "password" if stack == role else f"{role.value}_password")
+
     inventory = inventory_of(environment, outputs)
+    messaging = outputs[environment.topology.stack_of(Role.MESSAGING)]
     try:
         return Region(
             inventory=inventory,
             address=outputs["network"]["public_address"],
             identity=_identity(environment, outputs["identity"], auth_url, secret),
-            database_password=secret("database_password", "database", "password"),
-            messaging_password=secret("messaging_password", "messaging", "password"),
+            database_password=password(Role.DATABASE),
+            messaging_password=password(Role.MESSAGING),
             encryption_key=secret("encryption_key", "identity", "encryption_key"),
-            messaging_cookie=Secret(cookie) if (cookie := outputs["messaging"].get("cookie")) else None,
+            messaging_cookie=Secret(cookie) if (cookie := messaging.get("cookie")) else None,
         )
     except KeyError as error:
         raise _not_deployed(environment, error) from error

@@ -13,9 +13,10 @@ from pipeline.deploy import Change, Launcher, launch_all
 from pipeline.edges.clock import Clock
 from pipeline.edges.heat import Event, Heat
 from pipeline.edges.ssh import generate_key
-from pipeline.environment import Environment
+from pipeline.environment import CONTROL, CONTROLLING, Environment
+from pipeline.errors import ConfigurationInvalid
 from pipeline.lookup import Lookup
-from pipeline.plan import Plan
+from pipeline.plan import Act, Plan
 from pipeline.planning import at_rest, survey
 from pipeline.progress import Progress
 from pipeline.render import RenderedStack
@@ -49,14 +50,27 @@ class RegionStacks:
     def survey(self, release: str) -> Plan:
         """Return the plan of launching them, and of bringing hosts up on `release` ("" for not); nothing is changed.
 
-        Raises what pipeline.planning.survey and pipeline.consequences.require_same_members raise.
+        Raises what pipeline.planning.survey and pipeline.consequences.require_same_members raise; and
+        ConfigurationInvalid where the roles of a region that is there would move to other machines.
         """
         key = self.workspace.key(self.environment.name)
         given = self._given() | ({"ssh_public_key": generate_key(key)} if key.exists() else {})
         templates = self.workspace.templates
         plan = survey(self.cloud, self.environment, templates, self.rendered, given, release=release)
         require_same_members(plan)
+        if any(stack.act is Act.CREATE for stack in plan.stacks):
+            self._require_same_machines()
         return plan
+
+    def _require_same_machines(self) -> None:
+        """Refuse to leave stacks behind that the environment no longer has: what they keep would be forgotten."""
+        name = self.environment.name
+        others = sorted({CONTROL, *CONTROLLING} - {*self.environment.topology.stacks})
+        if left := [one for one in others if self.cloud.find(f"{name}-{one}", outputs=False)]:
+            raise ConfigurationInvalid(
+                f"{name}: topology.control is not what the region was deployed with (it has {', '.join(left)})",
+                hint="set it back; roles change machines in a new region only",
+            )
 
     def tell(self, plan: Plan) -> None:
         """Say what hosts would lose by a plan, and what else comes of it."""

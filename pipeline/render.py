@@ -17,7 +17,7 @@ from typing import Any
 import jinja2
 import yaml
 
-from pipeline.environment import Environment, Provider, Role
+from pipeline.environment import CONTROL, CONTROLLING, Environment, Provider, Role
 from pipeline.errors import ConfigurationInvalid
 from pipeline.hot import parse
 from pipeline.secrets import Secret
@@ -117,7 +117,8 @@ def render(environment: Environment, templates: Path) -> tuple[RenderedStack, ..
 
 def _require_known(environment: Environment, stacks: Sequence[RenderedStack]) -> None:
     names = [stack.name for stack in stacks]
-    for unknown in sorted(set(environment.stacks.each) - set(names)):
+    # What defaults say of a role's stack is no mistake where the role shares a machine, nor the other way round.
+    for unknown in sorted(set(environment.stacks.each) - {*names, *CONTROLLING, CONTROL}):
         raise ConfigurationInvalid(
             f"{environment.name}: stacks.each: there is no stack {unknown!r} (there are: {', '.join(names)})",
             hint=f"inv env.show {environment.name}",

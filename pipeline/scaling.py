@@ -37,13 +37,19 @@ class Scaling:
 def plan_scaling(fleet: Fleet, role: Role, count: int) -> Scaling:
     """Return what it takes to have `count` hosts of `role`, of a `fleet` as it is.
 
-    Raises ConfigurationInvalid for a role that does not scale, and where no host that runs would be left.
+    Raises ConfigurationInvalid for a role that does not scale or shares its machine, and where no host that runs would
+    be left.
     """
     if role not in SCALABLE:
         raise ConfigurationInvalid(
             f"role {role} does not scale (those that do: {', '.join(SCALABLE)})", hint="inv scale ENV --role engine"
         )
     states = fleet.of(role)
+    if states and states[0].host.shared:
+        raise ConfigurationInvalid(
+            f"role {role} does not scale: it is on {states[0].host.machine} with others",
+            hint="give each role hosts of its own (no topology.control) in a new region",
+        )
     staying = states[:count]
     if not any(state.running for state in staying):
         raise ConfigurationInvalid(

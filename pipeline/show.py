@@ -140,12 +140,16 @@ def cloud(found: CloudStatus, console: Console) -> None:
 
 
 def hosts(found: Sequence[HostStatus], console: Console) -> None:
-    """Print every host of a region, a line each."""
+    """Print every host of a region, a line each; its machine too where others are on it."""
     rows = [
-        (one.host, one.role, ", ".join(one.on_disk), one.current, one.running, one.vhost, one.health, one.batch)
+        (_placed(one), one.role, ", ".join(one.on_disk), one.current, one.running, one.vhost, one.health, one.batch)
         for one in found
     ]
     table("Hosts", ("host", "role", "on disk", "current", "running", "vhost", "health", "batch"), rows, console)
+
+
+def _placed(one: HostStatus) -> str:
+    return one.host if one.machine == one.host else f"{one.host} on {one.machine}"
 
 
 def save_hosts(found: Sequence[HostStatus], path: Path) -> None:

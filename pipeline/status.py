@@ -31,6 +31,7 @@ class HostStatus:
     vhost: str
     health: str
     batch: str
+    machine: str
 
 
 def region_status(site: Site, batches: Callable[[tuple[HostState, ...]], tuple[Batch, ...]]) -> tuple[HostStatus, ...]:
@@ -89,12 +90,13 @@ def _status(
     batch: int | None,
 ) -> HostStatus:
     number = "" if batch is None else str(batch)
+    who = host.name, host.role.value
     if isinstance(found, str):
-        return HostStatus(host.name, host.role.value, "", "", (), "", found, number)
-    heat = host.role in (Role.API, Role.ENGINE)
-    running = found.running if heat else ""
+        return HostStatus(*who, "", "", (), "", found, number, host.machine)
     health = _health(host, found, workers, servers, wanted)
-    return HostStatus(host.name, host.role.value, found.current, running, found.installed, found.vhost, health, number)
+    if host.role not in (Role.API, Role.ENGINE):  # whose releases these are, if any, an API on the machine tells
+        return HostStatus(*who, "", "", (), "", health, number, host.machine)
+    return HostStatus(*who, found.current, found.running, found.installed, found.vhost, health, number, host.machine)
 
 
 def _health(

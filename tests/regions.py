@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.environment import Environment, Role, load
 
-__all__ = ["EVERY_WAY", "openstack_region"]
+__all__ = ["EVERY_WAY", "openstack_region", "small_region"]
 
 _ENVIRONMENTS = Path(__file__).parents[1] / "environments"
 _ROUTED = {
@@ -38,3 +38,10 @@ def openstack_region(**network: object) -> Environment:
     }
     facts = load("local", _ENVIRONMENTS).model_dump()
     return Environment.model_validate(facts | {"provider": "openstack", "topology": topology, "network": network})
+
+
+def small_region(provider: str = "openstack") -> Environment:
+    """Return a region whose roles but the engines share one machine, on a real cloud or on the local one."""
+    facts = load("local-small", _ENVIRONMENTS).model_dump() | {"provider": provider}
+    network = {**_ROUTED, "endpoints": "floating_ip"}
+    return Environment.model_validate(facts | ({"network": network} if provider == "openstack" else {}))

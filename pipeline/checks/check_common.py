@@ -82,9 +82,9 @@ def check_open_files_are_far_from_their_limit(host: Any, target: Host) -> None:
 
 
 def check_name_is_its_own(host: Any, target: Host, site: Site) -> None:
-    """The host is the one that the inventory says answers at its address."""
+    """The machine is the one that the inventory says answers at its address."""
     name = answer(host, *questions.HOSTNAME).strip()
-    expected = f"{site.environment.name}-{target.name}"
+    expected = f"{site.environment.name}-{target.machine}"
     likely = f"another machine answers at {target.address}, or it was renamed"
     expect(name == expected, expected=f"host name {expected}", found=name, likely=likely)
 
@@ -125,14 +125,14 @@ def check_files_are_as_rendered(host: Any, target: Host, site: Site, release: Re
 
 
 def check_nothing_unexpected_listens(host: Any, target: Host, site: Site) -> None:
-    """Only ssh and the role's own ports are open to the network."""
+    """Only ssh and the ports of the machine's own roles are open to the network."""
     found = exposed(sockets(host), target, site.environment)
     likely = "a service is bound to every address, or does not belong on this host"
     expect(not found, expected="only ssh and the role's ports beyond loopback", found=", ".join(found), likely=likely)
 
 
 def check_listens_where_expected(host: Any, target: Host, site: Site) -> None:
-    """The role's ports are open on the host's own address."""
+    """The role's ports are open on the address that it serves."""
     listening = {(one.address, one.port) for one in sockets(host)}
     wanted = role_listens(target, site.environment)
     missing = [f"{address}:{port}" for address, port in wanted if (address, port) not in listening]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Any
 
@@ -56,12 +56,13 @@ def role_listens(target: Host, environment: Environment) -> tuple[tuple[str, int
     broker = environment.messaging_ports
     ports = {Role.DATABASE: (3306,), Role.MESSAGING: broker, Role.API: web, Role.LOADBALANCER: web, Role.ENGINE: ()}
     among = _AMONG_MEMBERS[target.role] if environment.topology.is_cluster(target.role) else ()
-    return tuple((target.address, port) for port in (*ports[target.role], *among))
+    return tuple((target.serves, port) for port in (*ports[target.role], *among))
 
 
 def exposed(found: tuple[Socket, ...], target: Host, environment: Environment) -> tuple[str, ...]:
     """Return "program on address:port" for those of `found` that others can reach and should not, sorted."""
-    allowed = set(role_listens(target, environment))
+    roles = environment.topology.beside(target.role)
+    allowed = {pair for role in roles for pair in role_listens(replace(target, role=role), environment)}
     own_ssh = {("*", environment.ssh.port), (target.address, environment.ssh.port)}
     wrong = {
         f"{one.program} on {one.address}:{one.port}/{one.protocol}"

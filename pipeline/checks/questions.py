@@ -141,7 +141,7 @@ END"""
 
 def health(target: Host, port: int, scheme: str = "http") -> Question:
     """The HTTP status of /healthcheck, "000" where nothing answers. Whom to trust is a matter of customers: smoke."""
-    url = f"{scheme}://{target.address}:{port}/healthcheck"
+    url = f"{scheme}://{target.serves}:{port}/healthcheck"
     return ("curl --silent --insecure --output /dev/null --max-time 10 --write-out '%%{http_code}' %s", url)
 
 

@@ -169,7 +169,7 @@ class Survey:
 
     def _answers(self, host: Host) -> ApiAnswers:
         settings, session = self._site.environment.heat, self._site.customer.session
-        url = f"http://{host.address}:{settings.api_port}/v1/{session.get_project_id()}/build_info"
+        url = f"http://{host.serves}:{settings.api_port}/v1/{session.get_project_id()}/build_info"
         asks = len(self._site.region.inventory.of(Role.ENGINE)) * settings.engine_workers  # the broker goes round
         # The first refusal ends it: without a broker each question would take its whole 30 s.
         script = "\n".join(["set -e", *[commands.ask_api(url, session.get_token()), "echo"] * asks])

@@ -21,7 +21,7 @@ from pipeline.edges.wheelhouse import Wheelhouse
 from pipeline.localcloud.settings import PLUGINS
 from pipeline.validation import WRITER, path_of
 from pipeline.workspace import Workspace
-from tests.regions import EVERY_WAY, openstack_region
+from tests.regions import EVERY_WAY, openstack_region, small_region
 from tests.wrong_templates import HEADER, INNER, RIGHT, WRONG
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -71,11 +71,11 @@ def wrong(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def regions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
-    """Return regions rendered for a real cloud: without a way out and with one, each way that customers may come."""
+    """Return regions rendered for a real cloud: each way that customers may come, and one with a control host."""
     rendered = []
-    for network in EVERY_WAY:
+    for region in (*(openstack_region(**network) for network in EVERY_WAY), small_region()):
         rendered.append(tmp_path_factory.mktemp("region"))
-        render.write(render.render(openstack_region(**network), TEMPLATES), rendered[-1])
+        render.write(render.render(region, TEMPLATES), rendered[-1])
     return tuple(rendered)
 
 
@@ -97,7 +97,7 @@ def test_templates_for_real_clouds_hold_against_heats_own_schemas(verdict: Verdi
 
 
 def test_every_stack_of_a_region_on_a_real_cloud_holds(verdict: Verdict, regions: tuple[Path, ...]) -> None:
-    assert [verdict.of(region) for region in regions] == [{}] * len(EVERY_WAY)
+    assert [verdict.of(region) for region in regions] == [{}] * (len(EVERY_WAY) + 1)
 
 
 def test_no_template_is_overlooked(verdict: Verdict, wrong: Path, regions: tuple[Path, ...]) -> None:

@@ -12,7 +12,7 @@ import yaml
 
 from pipeline import render
 from pipeline.environment import Environment, load
-from tests.regions import openstack_region
+from tests.regions import openstack_region, small_region
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 jsonschema = pytest.importorskip("jsonschema")
@@ -32,7 +32,9 @@ def schema(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return json.loads(found.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("environment", [openstack_region(), load("local", REPOSITORY / "environments")])
+@pytest.mark.parametrize(
+    "environment", [openstack_region(), small_region(), load("local", REPOSITORY / "environments")]
+)
 def test_user_data_is_what_cloud_init_understands(environment: Environment, schema: Any) -> None:
     validator = jsonschema.Draft4Validator(schema)
     for stack in render.render(environment, REPOSITORY / "templates"):

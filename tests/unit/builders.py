@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from io import StringIO
@@ -81,10 +82,14 @@ def with_policy(of: Environment = LOCAL, **changes: Any) -> Environment:
 
 
 def region(of: Environment = LOCAL) -> Region:
-    """Return the region of an environment: role-index at 198.18.7.11 and on, and a secret of its own for everything."""
-    addresses = (f"198.18.7.{last}" for last in count(11))
-    names = [(role, f"{role.value}-{index}") for role in Role for index in range(of.topology.of(role).count)]
-    hosts = tuple(Host(name, role, next(addresses), (KEY,)) for role, name in names)
+    """Return the region of an environment: machines at 198.18.7.11 and on, and a secret of its own for everything."""
+    last = count(11)
+    addresses: defaultdict[str, str] = defaultdict(lambda: f"198.18.7.{next(last)}")
+    hosts = []
+    for role in Role:
+        for index in range(of.topology.of(role).count):
+            name, shared = f"{role.value}-{index}", "control-0" if of.topology.shares(role) else ""
+            hosts.append(Host(name, role, addresses[shared or name], (KEY,), shared))
     secret = {name: Secret(text) for name, text in SECRETS.items()}
     identity = Identity(
         auth_url="http://198.18.7.1:5000/v3",
@@ -99,7 +104,7 @@ def region(of: Environment = LOCAL) -> Region:
     )
     shared = (secret["database"], secret["messaging"], secret["encryption_key"])
     cookie = Secret("erlang-cookie") if of.topology.is_cluster(Role.MESSAGING) else None
-    return Region(Inventory(of.name, hosts), "198.18.7.10", identity, *shared, messaging_cookie=cookie)
+    return Region(Inventory(of.name, tuple(hosts)), "198.18.7.10", identity, *shared, messaging_cookie=cookie)
 
 
 def settled(host: Host, release: Release, vhost: str = "") -> HostState:

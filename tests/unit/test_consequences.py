@@ -41,7 +41,12 @@ def test_a_plan_without_a_release_drains_nothing_and_says_so() -> None:
 
 @pytest.mark.parametrize(
     ("role", "said"),
-    [("database", "goes with its data"), ("messaging", "queues"), ("loadbalancer", "no customer is answered")],
+    [
+        ("database", "goes with its data"),
+        ("messaging", "queues"),
+        ("loadbalancer", "no customer is answered"),
+        ("control", "goes with its data, unless a backup keeps it, and no customer is answered"),
+    ],
 )
 def test_what_a_host_keeps_is_named(role: str, said: str) -> None:
     plan = _plan(role, _host(f"{role}-0"), _server(f"{role}-0"))

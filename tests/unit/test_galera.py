@@ -160,12 +160,12 @@ def test_a_member_that_is_in_and_has_nothing_to_read_is_left_alone(tmp_path: Pat
 def test_a_member_that_is_out_or_has_settings_to_read_is_restarted_once(tmp_path: Path, due: bool) -> None:
     if due:
         (tmp_path / "run").mkdir()
-        (tmp_path / "run/heat-restart-due").touch()
+        (tmp_path / "run/heat-restart-due-mariadb").touch()
     tool = _MEMBER if due else _MEMBER.replace("Primary", "non-Primary")
     done, told = _sh(galera.join(1), tmp_path, mariadb=tool)
     assert (done.returncode, told.count("systemctl restart mariadb")) == (0, 1)
     assert f"systemctl {'restart' if due else 'start'} heat-database-watch.socket" in told
-    assert not (tmp_path / "run/heat-restart-due").exists()
+    assert not (tmp_path / "run/heat-restart-due-mariadb").exists()
 
 
 def test_a_member_that_does_not_get_synced_is_told(tmp_path: Path) -> None:

@@ -28,12 +28,12 @@ def _hosts(environment: Environment, role: Role) -> list[Mapping[str, Any]]:
     return [one["properties"] for one in resources.values() if one["type"] == "Region::Host"]
 
 
-def _opened(*, clustered: bool = False) -> set[tuple[str, str, str]]:
+def _opened(*, clustered: bool = False, together: bool = False) -> set[tuple[str, str, str]]:
     """Return (group, ports, source) of every rule of the network's security groups."""
     resources = _provided("network")["resources"]
     found = set()
     for name, one in resources.items():
-        if _among_members(one) and not clustered:
+        if (_among_members(one) and not clustered) or (one.get("condition") == "together" and not together):
             continue
         if one["type"] == "OS::Neutron::SecurityGroup":
             found |= {(name, *_rule(rule)) for rule in one["properties"]["rules"]}
@@ -88,6 +88,18 @@ def test_members_of_a_cluster_reach_one_another_and_only_there() -> None:
     }
     conditions = {one["condition"] for one in _provided("network")["resources"].values() if _among_members(one)}
     assert conditions == {"database_cluster", "messaging_cluster"}
+
+
+def test_one_machine_for_all_but_engines_opens_what_customers_and_engines_need() -> None:
+    api, cfn = "{'get_param': 'api_port'}", "{'get_param': 'cfn_port'}"
+    messaging = "-".join(f"{{'get_param': ['messaging_ports', '{end}']}}" for end in ("from", "to"))
+    assert _opened(together=True) - _opened() == {
+        ("control", "22", "operators_outside"),
+        *(("control", port, "public") for port in (api, cfn)),
+        *(("control", port, "engine") for port in ("3306", messaging)),
+        ("control", "32768-60999", "engine"),
+        ("engine", "32768-60999", "control"),
+    }
 
 
 def test_octavia_stands_before_the_reserved_port_and_passes_connections_on() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import StringIO
 from pathlib import Path
@@ -109,8 +110,8 @@ def test_records_are_shown_with_their_end_and_what_was_seen(console: Console) ->
 
 # --- regions, locks and runs
 
-ENGINE = RegionHost("engine-0", "engine", R26.id, R25.id, (R25.id, R26.id), "heat-26", "2/4 workers", "3")
-GONE = RegionHost("api-0", "api", "", "", (), "", f"unreachable: {HOSTILE}", "")
+ENGINE = RegionHost("engine-0", "engine", R26.id, R25.id, (R25.id, R26.id), "heat-26", "2/4 workers", "3", "engine-0")
+GONE = RegionHost("api-0", "api", "", "", (), "", f"unreachable: {HOSTILE}", "", "api-0")
 
 
 def test_every_host_of_a_region_is_a_line(console: Console) -> None:
@@ -118,6 +119,12 @@ def test_every_host_of_a_region_is_a_line(console: Console) -> None:
     on_disk = f"{R25.id}, {R26.id}"
     assert _row(console, "engine-0") == ["engine-0", "engine", on_disk, R26.id, R25.id, "heat-26", "2/4 workers", "3"]
     assert _row(console, "api-0")[6] == f"unreachable: {HOSTILE}"
+
+
+def test_a_host_that_shares_its_machine_is_told_with_it(console: Console) -> None:
+    show.hosts([replace(GONE, machine="control-0"), ENGINE], console)
+    assert _row(console, "api-0 on control-0")[1] == "api"
+    assert _row(console, "engine-0")[1] == "engine"
 
 
 def test_hosts_of_a_region_are_saved_for_machines(tmp_path: Path) -> None:

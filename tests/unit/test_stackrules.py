@@ -15,7 +15,7 @@ from pipeline.stackrules import OnFailure, StackRules
 def test_what_is_kept_in_a_region_is_protected_in_every_environment() -> None:
     for name in list_environments(ROOT / "environments"):
         rules = load(name, ROOT / "environments").stacks
-        assert rules.protected == {"network", "identity", "database", "messaging"}
+        assert rules.protected == {"network", "identity", "database", "messaging", "control"}
         assert rules.on_failure is OnFailure.STOP
 
 

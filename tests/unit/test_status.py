@@ -46,6 +46,7 @@ def test_a_host_that_runs_heat_is_told_with_its_releases_and_its_vhost(here: Sit
         vhost=vhost_of(R25),
         health="2/2 workers",
         batch="",
+        machine="engine-0",
     )
 
 
@@ -104,7 +105,9 @@ def test_a_host_that_does_not_answer_is_told_as_such_and_the_others_as_ever(
 ) -> None:
     remote.on(ASK, error, host="engine-1")
     found = _look(here)
-    assert found["engine-1"] == HostStatus("engine-1", "engine", "", "", (), "", f"unreachable: {error}", "")
+    assert found["engine-1"] == HostStatus(
+        "engine-1", "engine", "", "", (), "", f"unreachable: {error}", "", "engine-1"
+    )
     assert (found["engine-0"].health, len(found)) == ("2/2 workers", 7)
 
 

@@ -586,7 +586,7 @@ def test_a_mistake_runs_nothing(inv: Type, hosts: ScriptedRemote, command: str, 
 def test_the_origin_of_every_key_is_shown_and_saved(inv: Type, tmp_path: Path) -> None:
     typed = inv(f"env.show local-small --origin --json {tmp_path}/origins.json")
     (line,) = (line for line in typed.out.splitlines() if "topology.api.count" in line)
-    assert "environments/local-small.yaml:6" in line
+    assert "environments/local-small.yaml:7" in line
     saved = {one["key"]: one for one in json.loads((tmp_path / "origins.json").read_text())}
     assert saved["cloud"]["file"] == "environments/stages/local.yaml"
     assert saved["heat.api_port"] == {"key": "heat.api_port", "value": 8004, "file": None, "line": None}

@@ -47,7 +47,7 @@ class Routes:
     def to(self, host: Host) -> tuple[Hop, ...]:
         """Return the hops to `host`, itself last. Raises ConfigurationInvalid for a jump host that is not pinned."""
         settings = self._settings
-        last = Hop(host.name, host.address, settings.port, settings.user, host.host_keys)
+        last = Hop(host.machine, host.address, settings.port, settings.user, host.host_keys)
         return (*self._jumps(host), last)
 
     def _jumps(self, host: Host) -> tuple[Hop, ...]:

@@ -15,7 +15,7 @@ from pipeline.environment import Provider, list_environments, load
 from pipeline.errors import ConfigurationInvalid
 from pipeline.render import RenderedStack, render
 from pipeline.validation import Catalogue, Problem, path_of, validate
-from tests.regions import EVERY_WAY, openstack_region
+from tests.regions import EVERY_WAY, openstack_region, small_region
 from tests.wrong_templates import HEADER, INNER, RIGHT, WRONG
 
 ALL = ("25.0.2", "26.0.2", "27.0.1")
@@ -174,6 +174,10 @@ def test_every_provider_is_valid_for_every_heat(provider: Provider, catalogue: C
 @pytest.mark.parametrize("network", EVERY_WAY, ids=lambda network: "-".join([network["endpoints"], *network][:3]))
 def test_a_region_with_all_that_a_real_cloud_offers_is_valid(network: dict[str, object], catalogue: Catalogue) -> None:
     assert _told(validate("local", render(openstack_region(**network), TEMPLATES), catalogue)) == []
+
+
+def test_a_region_with_a_control_host_on_a_real_cloud_is_valid(catalogue: Catalogue) -> None:
+    assert _told(validate("small", render(small_region(), TEMPLATES), catalogue)) == []
 
 
 def test_machines_read_a_problem_as_plain_values(catalogue: Catalogue) -> None:
