@@ -60,6 +60,8 @@ def test_an_upgrade_loses_no_stack_but_its_one_api_is_missed(small: Pipeline) ->
 
 def test_a_machine_that_loses_its_power_comes_back_with_all_its_roles(small: Pipeline, cloud: LocalCloud) -> None:
     power_cut(cloud, f"{NAME}-control-0")
+    with small.site(NAME) as site:
+        site.insist(lambda: site.remote.run(site.region.inventory.host("control-0"), "true"))
     wait_until(lambda: small.smoke(NAME).ok, small.clock, timeout=180, what="the region to serve again")
     small.require_green(NAME)
 
