@@ -123,7 +123,8 @@ def verify(
     hosts = selection.hosts(site.region.inventory)
     remote = GivesUp(site.remote)
     site = replace(site, remote=remote)
-    with closing(Survey(site, release, vhost)) as survey:
+    # First of all: a thread of the survey that reads the environment meanwhile would miss what is taken out of it.
+    with _own_settings(), closing(Survey(site, release, vhost)) as survey:
         survey.begin(hosts, whole=not selection.expression)
         plugin = Checks(Subject(site, release, vhost, hosts, survey), lambda results: _tell(results, report))
         try:
@@ -147,7 +148,7 @@ def _run(plugin: Any, expression: str, example: str) -> None:
     for name in _WITHOUT:
         arguments += ["-p", f"no:{name}"]
     said = StringIO()
-    with _own_settings(), redirect_stderr(said):
+    with redirect_stderr(said):
         status = pytest.main([*arguments, str(_HOME)], plugins=[plugin])
     if plugin.stopped is not None:
         print(said.getvalue(), file=sys.stderr, end="")  # what a signal's handler had to say
