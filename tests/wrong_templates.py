@@ -45,6 +45,11 @@ WRONG: Mapping[str, Wrong] = {
         "Unknown Property portocol",
         "group: properties.rules.0.portocol: expected a property of properties.rules.0 (protocol?)",
     ),
+    "a-resource-called-as-a-parameter-is": Wrong(
+        "parameters: {net: {type: string, default: x}}\nresources: {net: {type: OS::Neutron::Net}}",
+        "Duplicate names {'net'}",
+        "net: expected a name that no parameter has, found parameters.net",
+    ),
     "a-missing-required-property": Wrong(
         "resources: {range: {type: OS::Neutron::Subnet, properties: {cidr: 198.18.0.0/24}}}",
         "Property network not assigned",

@@ -132,6 +132,9 @@ class Template:
                 if needed not in one:
                     yield Finding(self.file, "", f"{section}.{name}", f"a {needed}", "none")
         yield from self._unsound_parameters()
+        for name in self.parameters:
+            if name in self.resources:
+                yield Finding(self.file, name, "", "a name that no parameter has", f"parameters.{name}")
         for name, one in self.resources.items():
             policy = one.get("deletion_policy", "Delete")
             if isinstance(policy, str) and policy.capitalize() not in _POLICIES:
