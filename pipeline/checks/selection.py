@@ -40,15 +40,15 @@ class Selection:
         return self == Selection()
 
     def hosts(self, inventory: Inventory) -> tuple[Host, ...]:
-        """Return the hosts to check, in the inventory's order.
+        """Return the hosts to check, in the inventory's order; a machine's name stands for all that are on it.
 
         Raises ConfigurationInvalid for a name that there is not, and where none of those named has one of the roles.
         """
-        named = {inventory.host(name).name for name in self.names}
+        named = {inventory.host(name).name for name in self.names}  # refuses those there are not
         found = tuple(
             host
             for host in inventory.hosts
-            if (not self.names or host.name in named) and (not self.roles or host.role in self.roles)
+            if (not named or {host.name, host.machine} & named) and (not self.roles or host.role in self.roles)
         )
         if inventory.hosts and not found:
             roles = " or ".join(role.value for role in self.roles)

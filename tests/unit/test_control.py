@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from pipeline import regionstacks
 from pipeline.checks.listening import Socket, exposed, role_listens
+from pipeline.checks.selection import Selection
 from pipeline.edges.ssh.route import Routes
 from pipeline.environment import CONTROLLING, Environment, Role, load
 from pipeline.errors import ConfigurationInvalid
@@ -122,6 +123,12 @@ def test_a_command_runs_on_it_once(roles: list[str], names: list[str]) -> None:
 @pytest.mark.parametrize("name", ["control-0", "messaging-0"])
 def test_a_command_is_limited_to_it_by_either_name(name: str) -> None:
     assert [one.name for one in chosen(REGION.inventory, [], [name])] == ["control-0"]
+
+
+def test_checks_are_limited_to_the_machine_or_to_one_role_of_it() -> None:
+    on_it = [one.name for one in Selection(names=("control-0",)).hosts(REGION.inventory)]
+    assert on_it == ["database-0", "messaging-0", "api-0", "loadbalancer-0"]
+    assert [one.name for one in Selection(names=("api-0",)).hosts(REGION.inventory)] == ["api-0"]
 
 
 # --- what runs on it
