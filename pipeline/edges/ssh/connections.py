@@ -52,7 +52,7 @@ class Connections:
 
         Raises HostKeyRefused and ConfigurationInvalid; SSHException, OSError or EOFError where it cannot be reached.
         """
-        return self._to(self._routes.to(host))
+        return self._to(self._routes.to(host), time.monotonic())
 
     def drop(self, host: Host) -> None:
         """Close the connection to `host`, so that the next use opens another."""
@@ -69,8 +69,9 @@ class Connections:
         for transport in reversed(transports):
             transport.close()
 
-    def _to(self, hops: Sequence[Hop]) -> paramiko.Transport:
-        hop, asked = hops[-1], time.monotonic()
+    def _to(self, hops: Sequence[Hop], asked: float) -> paramiko.Transport:
+        """Return the connection to the last hop, for a host that was `asked` for at that time.monotonic()."""
+        hop = hops[-1]
         with self._guard:
             opening = self._opening[hop]
         with opening:
@@ -99,18 +100,18 @@ class Connections:
         )
         try:
             with self._identity.keys() as keys:
-                return attempts(self._open, hops, keys)
+                return attempts(self._open, hops, keys, asked)
         except Exception as error:
             self._failures[hops[-1]] = (time.monotonic(), error)
             raise
 
-    def _open(self, hops: Sequence[Hop], keys: Sequence[paramiko.PKey]) -> paramiko.Transport:
+    def _open(self, hops: Sequence[Hop], keys: Sequence[paramiko.PKey], asked: float) -> paramiko.Transport:
         if len(hops) == 1:
             return self._log_in(hops[-1], self._socket(hops[-1]), keys)
         with self._guard:
             starts = self._starts[hops[-2]]
         with starts:
-            return self._log_in(hops[-1], self._through(hops), keys)
+            return self._log_in(hops[-1], self._through(hops, asked), keys)
 
     def _socket(self, hop: Hop) -> socket.socket:
         sock = socket.create_connection((hop.address, hop.port), timeout=self._settings.connect_timeout)
@@ -121,9 +122,9 @@ class Connections:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 3 * _ALIVE * 1000)
         return sock
 
-    def _through(self, hops: Sequence[Hop]) -> paramiko.Channel:
+    def _through(self, hops: Sequence[Hop], asked: float) -> paramiko.Channel:
         """Return a way to the last hop through the one before it, whose connection is shared."""
-        jump, last = self._to(hops[:-1]), hops[-1]
+        jump, last = self._to(hops[:-1], asked), hops[-1]
         return jump.open_channel(
             "direct-tcpip", (last.address, last.port), ("127.0.0.1", 0), timeout=self._settings.connect_timeout
         )

@@ -87,9 +87,17 @@ class SshServer:
         self.commands.append(command)
         environment = {"PATH": f"{self._path}:/usr/bin:/bin"}
         pipe = subprocess.PIPE
-        with subprocess.Popen(
-            ["/bin/sh", "-c", command], stdin=pipe, stdout=pipe, stderr=pipe, env=environment, start_new_session=True
-        ) as child:
+        with (
+            suppress(BrokenPipeError),
+            subprocess.Popen(  # what it left of its input breaks the pipe at its close
+                ["/bin/sh", "-c", command],
+                stdin=pipe,
+                stdout=pipe,
+                stderr=pipe,
+                env=environment,
+                start_new_session=True,
+            ) as child,
+        ):
             assert child.stdout is not None
             assert child.stderr is not None
             feeder = threading.Thread(target=self._feed, args=(channel, child), daemon=True)
