@@ -12,6 +12,7 @@ import keystoneauth1.exceptions as ksa_exceptions
 import requests
 from keystoneauth1.session import Session
 
+from pipeline.edges.sdkconfig import without_services
 from pipeline.errors import ConfigurationInvalid
 from pipeline.secrets import Secret
 
@@ -76,6 +77,7 @@ def session_of(
     `password` is the user's where the entry has none: one that is kept elsewhere is in no file.
     Raises ConfigurationInvalid where the entry is missing or incomplete.
     """
+    without_services()
     from openstack.config import OpenStackConfig
     from openstack.exceptions import ConfigException
 
