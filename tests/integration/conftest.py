@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,3 +71,19 @@ def story(cloud: LocalCloud, pipeline: Pipeline, tmp_path_factory: pytest.TempPa
     """The demo, run once: Heat 25.0.2 deployed, upgraded to 26.0.2 under traffic, verified, smoked."""
     report = tmp_path_factory.mktemp("proof") / "proof.json"
     return demonstrate(pipeline, "local", old=OLD, new=NEW, report=report)
+
+
+@pytest.fixture(scope="module")
+def checkout(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the environments and templates, whose environments may say something else."""
+    root = tmp_path_factory.mktemp("checkout")
+    for name in ("environments", "templates"):
+        shutil.copytree(getattr(pipeline.workspace, name), root / name)
+    return root
+
+
+def saying(pipeline: Pipeline, checkout: Path, name: str, text: str) -> Pipeline:
+    """The pipeline on `checkout`, where environment `name` says `text` beside what it says in ours."""
+    ours = (pipeline.workspace.environments / f"{name}.yaml").read_text("utf-8")
+    (checkout / "environments" / f"{name}.yaml").write_text(f"{ours}{text}", "utf-8")
+    return Pipeline(Workspace(checkout, pipeline.workspace.state), pipeline.clock, pipeline.progress)

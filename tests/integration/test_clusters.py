@@ -1,9 +1,13 @@
-"""A region whose database and broker are clusters, for real: deployed, upgraded, and hurt member by member."""
+"""A region whose database and broker are clusters, for real: deployed, upgraded, and hurt member by member.
+
+Once as it ships, and once with TLS among its hosts, which Heat's proxy to the database passes through.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +17,7 @@ from pipeline.localcloud import LocalCloud
 from pipeline.site import Site
 from pipeline.workflow import Pipeline
 from tests.faults.faults import power_cut
-from tests.integration.conftest import NEW, OLD
+from tests.integration.conftest import NEW, OLD, saying
 
 pytestmark = pytest.mark.long
 
@@ -21,12 +25,15 @@ NAME = "local-cluster"
 SIZE = "mariadb -BNe \"SHOW STATUS LIKE 'wsrep_cluster_size'\" | cut -f 2"
 
 
-@pytest.fixture(scope="module")
-def clustered(cloud: LocalCloud, pipeline: Pipeline) -> Iterator[Pipeline]:
+@pytest.fixture(scope="module", params=["", "tls: {internal: required}\n"], ids=["plain", "tls"])
+def clustered(
+    cloud: LocalCloud, pipeline: Pipeline, checkout: Path, request: pytest.FixtureRequest
+) -> Iterator[Pipeline]:
     """The region, on the old release; its stacks are deleted at the end."""
-    assert pipeline.deploy(NAME, OLD)
-    yield pipeline
-    pipeline.destroy(NAME, allowed=("network", "identity", "database", "messaging"))
+    here = saying(pipeline, checkout, NAME, request.param)
+    assert here.deploy(NAME, OLD)
+    yield here
+    here.destroy(NAME, allowed=("network", "identity", "database", "messaging"))
 
 
 def _sizes(site: Site) -> tuple[list[str], list[int]]:

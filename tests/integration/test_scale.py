@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from functools import partial
+from pathlib import Path
 
 import pytest
 import yaml
@@ -14,19 +14,15 @@ from pipeline.edges.yamledit import set_value
 from pipeline.environment import Role
 from pipeline.traffic import Traffic
 from pipeline.workflow import Pipeline
-from pipeline.workspace import Workspace
-from tests.integration.conftest import NEW
+from tests.integration.conftest import NEW, saying
 
 pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
-def scalable(story: Proof, pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+def scalable(story: Proof, pipeline: Pipeline, checkout: Path) -> Pipeline:
     """The demo's region, from a copy of the environments: scaling writes into them."""
-    root = tmp_path_factory.mktemp("checkout")
-    for name in ("environments", "templates"):
-        shutil.copytree(getattr(pipeline.workspace, name), root / name)
-    return Pipeline(Workspace(root, pipeline.workspace.state), pipeline.clock, pipeline.progress)
+    return saying(pipeline, checkout, "local", "")
 
 
 def _hosts(pipeline: Pipeline) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import ssl
 from collections.abc import Iterator
@@ -14,25 +13,13 @@ from pipeline.demo import Proof
 from pipeline.environment import Role
 from pipeline.errors import ConfigurationInvalid
 from pipeline.workflow import Pipeline
-from pipeline.workspace import Workspace
-from tests.integration.conftest import NEW
+from tests.integration.conftest import NEW, saying
 
 pytestmark = pytest.mark.long
 
 
-@pytest.fixture(scope="module")
-def checkout(pipeline: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the environments and templates, whose environments may say something else."""
-    root = tmp_path_factory.mktemp("checkout")
-    for name in ("environments", "templates"):
-        shutil.copytree(getattr(pipeline.workspace, name), root / name)
-    return root
-
-
 def _with_tls(pipeline: Pipeline, root: Path, tls: str) -> Pipeline:
-    text = (pipeline.workspace.environments / "local.yaml").read_text("utf-8")
-    (root / "environments" / "local.yaml").write_text(f"{text}tls: {tls}\n", "utf-8")
-    return Pipeline(Workspace(root, pipeline.workspace.state), pipeline.clock, pipeline.progress)
+    return saying(pipeline, root, "local", f"tls: {tls}\n")
 
 
 @pytest.fixture(scope="module")
