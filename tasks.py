@@ -365,7 +365,7 @@ def plan(
         print(to_json(found), end="")
     else:
         plantext.show_plan(found, it.progress.console)
-    if detailed_exitcode and not found.empty:
+    if detailed_exitcode and not it.is_done(found):
         sys.exit(2)
 
 

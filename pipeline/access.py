@@ -87,17 +87,19 @@ def open_site(
     progress: Progress,
     *,
     lookup: Lookup | None = None,
+    deploying: bool = False,
 ) -> Iterator[Site]:
     """Open the deployed region of `environment`, and close every connection at the end.
 
     `lookup` has the secrets that the environment refers to, where some were looked up before. Writes the host keys that
-    the region's hosts signalled as known_hosts, and a clouds.yaml for the canary customer.
+    the region's hosts signalled as known_hosts, and a clouds.yaml for the canary customer. Certificates are renewed,
+    and must be good, only where one is `deploying`: else hosts do not get them, and others must not fail for them.
     """
     cloud = cloud_of(workspace, environment)
     secrets = (lookup or Lookup(workspace.environments)).region(environment, lambda: cloud)
     region = read_region(environment, cloud, secrets)
-    certificate, trusted = _certificate(workspace, environment, region.address, clock)
-    authority, internal = _internal(workspace, environment, region.inventory, clock)
+    certificate, trusted = _certificate(workspace, environment, region.address, clock, deploying)
+    authority, internal = _internal(workspace, environment, region.inventory, clock, deploying)
     region = replace(region, certificate=certificate, authority=authority, internal=internal)
     customer_clouds = workspace.customer_clouds(environment.name)
     write_private(customer_clouds, _clouds_yaml(environment, region, trusted))
@@ -130,7 +132,7 @@ def forget(workspace: Workspace, name: str) -> None:
 
 
 def _certificate(
-    workspace: Workspace, environment: Environment, address: str, clock: Clock
+    workspace: Workspace, environment: Environment, address: str, clock: Clock, deploying: bool
 ) -> tuple[Certificate | None, Path | None]:
     """Return what the endpoints at `address` show, and the file of who signed it, for customers to trust."""
     tls, now = environment.tls, clock.now()
@@ -139,13 +141,14 @@ def _certificate(
     from pipeline.edges.authority import Authority, read_certificate  # regions without TLS need no cryptography for it
 
     if tls.certificate is not None and tls.key is not None:
-        return read_certificate(tls.certificate.expanduser(), tls.key.expanduser(), address, now), tls.authority
+        chain, key = tls.certificate.expanduser(), tls.key.expanduser()
+        return read_certificate(chain, key, address, now if deploying else None), tls.authority
     authority = Authority(workspace.authority(environment.name), environment.name, now)
-    return authority.issue("endpoints", [address]), authority.path
+    return authority.issue("endpoints", [address], renewing=deploying), authority.path
 
 
 def _internal(
-    workspace: Workspace, environment: Environment, inventory: Inventory, clock: Clock
+    workspace: Workspace, environment: Environment, inventory: Inventory, clock: Clock, deploying: bool
 ) -> tuple[str, Mapping[str, Certificate]]:
     """Return who signs what database and broker show, in PEM, and what each of their hosts shows."""
     if environment.internal_tls is None:
@@ -160,8 +163,9 @@ def _internal(
         return [host.address, host.name, *(proxied if host.role is Role.DATABASE else [])]
 
     hosts = inventory.of(*CLUSTERED)
-    shown = {host.name: authority.issue(host.name, names(host), days=TEN_YEARS) for host in hosts}
-    return authority.certificate, shown
+    return authority.certificate, {
+        host.name: authority.issue(host.name, names(host), days=TEN_YEARS, renewing=deploying) for host in hosts
+    }
 
 
 def _clouds_yaml(environment: Environment, region: Region, trusted: Path | None) -> str:

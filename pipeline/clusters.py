@@ -75,10 +75,14 @@ def _wake(host: Host) -> str:
 
 
 def _among(host: Host, first: Host) -> str:
-    """See that a member found the first one: one that found nobody has begun a cluster of its own."""
+    """See that a member found the first one: one that found nobody has begun a cluster of its own.
+
+    One that does not answer may well be in it, and must not be reset.
+    """
     mend = f"rabbitmqctl stop_app, reset, join_cluster rabbit@{first.address}, start_app"
     return f"""\
-rabbitmqctl -q cluster_status --formatter json | grep -qF '"rabbit@{first.address}"' || {{
+said=$(rabbitmqctl -q cluster_status --formatter json) || exit 1
+printf '%s\\n' "$said" | grep -F '"rabbit@{first.address}"' >/dev/null || {{
     echo "{host.name} is not in the cluster of {first.name}: on {host.name}, {mend}" >&2
     exit 1
 }}"""

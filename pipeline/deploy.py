@@ -5,7 +5,8 @@ A wait is anchored to the events of the action it waits for, so that an earlier 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -102,19 +103,33 @@ class Launcher:
         """
         found = self._once(stack, lambda found: found is None or not found.in_progress)
         if found is not None and found.never_worked:
+            if found.is_rest and self.rules.of(stack.name).protected and stack.name not in self.allowed:
+                raise ProtectedRefused(
+                    f"{stack.name}: stack {stack.stack_name}, of which something is left, would be deleted",
+                    hint=f"the same with --allow-replace {stack.name}, if that is meant",
+                )
             self._delete(stack, found.id)
             return None
         return found
 
     def _delete(self, stack: RenderedStack, stack_id: str) -> None:
         self.heat.delete(stack_id)
-        found = self._once(stack, lambda found: found is None or found.status == "DELETE_FAILED")
+        found = self._once(stack, lambda found: found is None or found.is_rest, begun=True)
         if found is not None:
             raise failure_of(self.heat, found, stack_id)
 
-    def _once(self, stack: RenderedStack, holds: Callable[[Stack | None], bool]) -> Stack | None:
+    def _once(
+        self, stack: RenderedStack, holds: Callable[[Stack | None], bool], *, begun: bool = False
+    ) -> Stack | None:
+        """Return the stack once `holds` is true of it. What has `begun` goes on without us while Heat is away."""
+
         def settled() -> tuple[Stack | None] | None:
-            found = self.heat.find(stack.stack_name)
+            try:
+                found = self.heat.find(stack.stack_name)
+            except HeatRefused as refused:
+                if not begun or 0 < refused.status < 500:
+                    raise
+                return None
             return (found,) if holds(found) else None
 
         what = f"stack {stack.stack_name} to settle"
@@ -147,8 +162,20 @@ class Launcher:
                 f"{', '.join(refused)} of stack {stack.stack_name} would be replaced or deleted",
                 hint=f"the same with --allow-replace {','.join(refused)}, if that is meant",
             )
+        planned = () if plan is None else lost(plan.resources)
+        unforeseen = [name for name in lost(changes) if name not in {*planned, *self.allowed}]
+        if plan is not None and unforeseen:  # an engine that goes is drained first, by a plan that knows of it
+            raise PlanStale(
+                f"{', '.join(unforeseen)} of stack {stack.stack_name} would be replaced or deleted, which could not be "
+                "foreseen before other stacks were changed",
+                hint="run the same command again: it plans anew",
+            )
 
     def _finish(self, stack: RenderedStack, stack_id: str, seen: frozenset[str], *, new: bool) -> Stack:
+        with _under_way(stack):
+            return self._ended(stack, stack_id, seen, new=new)
+
+    def _ended(self, stack: RenderedStack, stack_id: str, seen: frozenset[str], *, new: bool) -> Stack:
         end = ended(
             self.heat, self.clock, stack_id, seen,
             name=stack.stack_name, timeout=self._timeout(stack), poll=self.poll,
@@ -157,7 +184,7 @@ class Launcher:
         if end.status not in ("CREATE_COMPLETE", "UPDATE_COMPLETE"):  # a rollback ends complete too
             failure = failure_of(self.heat, end, stack_id)
             raise self._gone_back(stack, failure, new=new) if self._rolls_back else failure
-        found = self.heat.find(stack.stack_name)
+        found = self._once(stack, lambda _: True, begun=True)
         if found is None:
             raise StackFailed(f"stack {stack.stack_name} vanished when it was complete")
         return found
@@ -169,7 +196,7 @@ class Launcher:
     def _gone_back(self, stack: RenderedStack, failure: StackFailed, *, new: bool) -> PipelineError:
         """Wait until Heat has rolled a failed stack back, and return how that ended; a new one is deleted then."""
         back = self._once(
-            stack, lambda found: found is None or found.status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED")
+            stack, lambda found: found is None or found.status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED"), begun=True
         )
         if back is not None and back.status == "ROLLBACK_FAILED":
             return StackFailed(f"{failure.message}; and it could not be rolled back: {back.reason}", hint=_AGAIN)
@@ -227,6 +254,18 @@ def _begun(stack: RenderedStack, ask: Callable[[], T]) -> T:
             raise
         raise OutcomeUnknown(
             f"{refused.message}: whether it began is not known",
+            hint=f"openstack stack event list {stack.stack_name}; the same command again goes on from there",
+        ) from refused
+
+
+@contextmanager
+def _under_way(stack: RenderedStack) -> Iterator[None]:
+    """Raise what Heat refuses in the body as what it means while an action is under way."""
+    try:
+        yield
+    except HeatRefused as refused:
+        raise OutcomeUnknown(
+            f"{refused.message}: how it ended is not known",
             hint=f"openstack stack event list {stack.stack_name}; the same command again goes on from there",
         ) from refused
 

@@ -6,12 +6,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.edges.clock import Clock
-from pipeline.edges.heat import Event, Heat
+from pipeline.edges.heat import Event, Heat, HeatRefused
 from pipeline.edges.parallel import in_order
 from pipeline.edges.refusals import untouched
 from pipeline.edges.stackwait import GONE, ended, failure_of
 from pipeline.environment import Environment
-from pipeline.errors import ProtectedRefused
+from pipeline.errors import ProtectedRefused, StackFailed
 from pipeline.render import RenderedStack
 from pipeline.stacks import Stack
 
@@ -33,6 +33,15 @@ class Destroyer:
 
     def destroy(self, name: str, stack: Stack) -> None:
         """Delete a stack and wait until it is gone. Raises StackFailed with what could not be deleted, Inconclusive."""
+        try:
+            self._destroy(name, stack)
+        except HeatRefused as refused:
+            raise StackFailed(
+                f"stack {stack.name} may be there still: {refused.message}",
+                hint=refused.hint or "mend the cause, then run the same command again",
+            ) from refused
+
+    def _destroy(self, name: str, stack: Stack) -> None:
         for one in self.heat.resources(stack.identity, depth=0):
             if one.kind == _DOMAIN and one.physical_id:
                 self.heat.disable_domain(one.physical_id)

@@ -13,7 +13,10 @@ from pipeline.hostfiles import CURRENT
 from pipeline.installation import RELEASES
 from pipeline.inventory import Host
 
-__all__ = ["Fleet", "HostState", "read_state", "state_script"]
+__all__ = ["PLAIN", "TLS", "Fleet", "HostState", "read_state", "state_script"]
+
+PLAIN, TLS = "5672", "5671"
+"""The broker's ports. Whoever runs Heat is connected to one of them, in whatever way its files have it by now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,8 @@ class HostState:
 
     `stale` says that a unit runs with settings older than those on disk: a run that wrote them did not restart it.
     `draining` says that a unit was told to stop and has not ended yet: a run that told it so was killed or gave up.
-    `encrypted` says that its settings have it come to database and broker over TLS.
+    `encrypted` says that its settings have it come to database and broker over TLS; `connected` are the broker's ports
+    that it has connections to now, be it from a unit that runs with older settings, or drains.
     """
 
     host: Host
@@ -33,6 +37,7 @@ class HostState:
     stale: bool = False
     draining: bool = False
     encrypted: bool = False
+    connected: frozenset[str] = frozenset()
 
     def settled_on(self, release_id: str) -> bool:
         """Whether the host's link and all its units are on `release_id`."""
@@ -67,6 +72,9 @@ def state_script(units: Sequence[str]) -> str:
     return f"""\
 [ -L {CURRENT} ] && echo "current $(basename "$(readlink {CURRENT})")"
 grep -qs '^ssl = true$' {CURRENT}/etc/heat.conf && echo "encrypted heat.conf"
+for port in {PLAIN} {TLS}; do
+    [ -z "$(ss -Htn state established "( dport = :$port )" 2>/dev/null)" ] || echo "connected $port"
+done
 [ -f {CURRENT}/etc/vhost ] && echo "vhost $(cat {CURRENT}/etc/vhost)"
 for manifest in {RELEASES}/*/manifest.json; do
     [ -f "$manifest" ] && echo "installed $(basename "$(dirname "$manifest")")"
@@ -100,4 +108,5 @@ def read_state(host: Host, answer: str) -> HostState:
         stale=any(key == "stale" for key, _, _ in facts),
         draining=any(key == "draining" for key, _, _ in facts),
         encrypted="encrypted" in single,
+        connected=frozenset(value for key, _, value in facts if key == "connected"),
     )

@@ -45,13 +45,25 @@ class Position:
 
 def _status(name: str) -> str:
     # Not a SELECT: that waits until the member has caught up with the others, which is what is asked about.
-    ask = f"mariadb --connect-timeout=5 --batch --skip-column-names --execute \"SHOW STATUS LIKE '{name}'\""
-    return f"{ask} 2>/dev/null | cut -f 2"
+    return f"mariadb --connect-timeout=5 --batch --skip-column-names --execute \"SHOW STATUS LIKE '{name}'\""
+
+
+def _told(name: str) -> str:
+    """Print a status, or nothing where the member does not tell."""
+    return f"{_status(name)} 2>/dev/null | cut -f 2"
 
 
 def ask() -> str:
-    """Print PRIMARY where the member is in, else whatever it says, or nothing where it does not run."""
-    return _status("wsrep_cluster_status")
+    """Print PRIMARY where the member is in, else whatever it says, or nothing where it does not run.
+
+    Status 1 where it runs and does not tell: it may be in.
+    """
+    return f"""\
+if said=$({_status("wsrep_cluster_status")}); then
+    printf '%s\\n' "$said" | cut -f 2
+elif systemctl is-active --quiet mariadb; then
+    exit 1
+fi"""
 
 
 def stop() -> str:
@@ -104,7 +116,7 @@ def begin() -> str:
     return f"""\
 set -eu
 {_WATCHED}
-if [ "$({ask()})" != {PRIMARY} ]; then
+if [ "$({_told("wsrep_cluster_status")})" != {PRIMARY} ]; then
     [ ! -f {_STATE} ] || sed -i 's/^safe_to_bootstrap: 0/safe_to_bootstrap: 1/' {_STATE}
     galera_new_cluster
     rm -f {_DUE}
@@ -125,14 +137,14 @@ rm -f {_BEGINS}
 if [ "$(systemctl is-active mariadb)" = activating ]; then
     timeout "$(left)" systemctl start mariadb || true
 fi
-if [ -e {_DUE} ] || [ "$({ask()})" != {PRIMARY} ]; then
+if [ -e {_DUE} ] || [ "$({_told("wsrep_cluster_status")})" != {PRIMARY} ]; then
     systemctl reset-failed mariadb 2>/dev/null || true
     timeout "$(left)" systemctl restart mariadb && rm -f {_DUE}
 fi || true
-until [ "$({_status("wsrep_local_state")})" = 4 ]; do
+until [ "$({_told("wsrep_local_state")})" = 4 ]; do
     if [ "$(date +%s)" -ge "$end" ] || systemctl is-failed --quiet mariadb; then
         echo "mariadb is $(systemctl is-active mariadb), not synced with its cluster:" \
-            "$({_status("wsrep_local_state_comment")})" >&2
+            "$({_told("wsrep_local_state_comment")})" >&2
         exit 1
     fi
     sleep 0.5

@@ -108,8 +108,12 @@ class StackPlan:
 
     @property
     def lost(self) -> tuple[str, ...]:
-        """Names of the resources that are protected, and would be replaced or deleted."""
-        return lost(self.resources) if self.protected else ()
+        """Names of the resources that are protected, and would be replaced or deleted; of the stack where it is a rest
+        that could not be deleted, for what is in it is not told."""
+        if not self.protected:
+            return ()
+        rest = self.act is Act.RECREATE and self.live is not None and self.live.status == "DELETE_FAILED"
+        return (self.name,) if rest else lost(self.resources)
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,7 +176,7 @@ def _planned(
         draft.parameters,
         unknown,
         mask,
-        same_content=seen is not None and f"content-{content}" in seen.stack.tags,
+        same_content=seen is not None and seen.stack.was_sent(f"content-{content}"),
     )
     diff = template_diff(live.content if live else None, stack, draft.template, mask)
     return StackPlan(

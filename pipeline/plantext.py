@@ -29,7 +29,7 @@ _KINDS = {
 _ACTS = {Act.CREATE: ("+", "green"), Act.RECREATE: ("-/+", "red"), Act.UPDATE: ("~", "yellow"), Act.NONE: ("=", "dim")}
 _SAID = {
     Act.CREATE: "to be created",
-    Act.RECREATE: "its creation failed: to be deleted and created",
+    Act.RECREATE: "it never worked, or could not be deleted: to be deleted and created",
     Act.UPDATE: "to be updated",
     Act.NONE: "nothing to do",
 }

@@ -13,7 +13,7 @@ from pipeline.edges.spread import Arrival, spread
 from pipeline.edges.wheelhouse import Built
 from pipeline.environment import CLUSTERED, Environment, InternalTls, Role
 from pipeline.errors import ConfigurationInvalid
-from pipeline.fleet import Fleet
+from pipeline.fleet import PLAIN, TLS, Fleet
 from pipeline.health import api_answers, engine_is_up, stays_healthy
 from pipeline.hostfiles import PROXY, UNITS, release_files, role_files, write_script
 from pipeline.installation import install_script
@@ -31,6 +31,7 @@ __all__ = [
     "configure_services",
     "first_start",
     "install_release",
+    "require_deployed",
     "require_heard",
 ]
 
@@ -49,14 +50,33 @@ def require_heard(environment: Environment, fleet: Fleet) -> None:
     """Raises ConfigurationInvalid where database and broker would no longer take what hosts of `fleet` come with."""
     internal = environment.internal_tls
     if internal is None:
-        cut, now, instead = [one for one in fleet.states if one.encrypted], "over", InternalTls.OFFERED
+        cut = [one for one in fleet.states if (one.running and one.encrypted) or TLS in one.connected]
+        now, instead = "over", InternalTls.OFFERED
     else:
-        cut, now, instead = [one for one in fleet.states if not one.encrypted], "without", InternalTls.USED
-    names = ", ".join(one.host.name for one in cut if one.running)
+        cut = [one for one in fleet.states if (one.running and not one.encrypted) or PLAIN in one.connected]
+        now, instead = "without", InternalTls.USED
+    names = ", ".join(one.host.name for one in cut)
     if names and internal in (None, InternalTls.REQUIRED):
         raise ConfigurationInvalid(
             f"{environment.name}: tls.internal: {internal or 'none'} would cut off {names}: they come {now} TLS",
             hint=f"set tls.internal to {instead}, inv deploy, then set it to what you want, and deploy again",
+        )
+
+
+def require_deployed(site: Site, fleet: Fleet) -> None:
+    """Raises ConfigurationInvalid where a rollout would move hosts onto settings that only a deploy can bring about:
+    what database and broker take, and how many hosts each has."""
+    environment, inventory = site.environment, site.region.inventory
+    others = [one.host.name for one in fleet.states if one.current and one.encrypted is not environment.heat_uses_tls]
+    moved = [f"tls.internal: {', '.join(others)} would come otherwise than now"] if others else []
+    for role in CLUSTERED:
+        has, says = len(inventory.of(role)), environment.topology.of(role).count
+        if has != says and not environment.topology.shares(role):
+            moved.append(f"topology.{role}.count: the region has {has}, the environment {says}")
+    if moved:
+        raise ConfigurationInvalid(
+            f"{environment.name}: is not deployed as its file says: {'; '.join(moved)}",
+            hint=f"inv deploy {environment.name} with the release that runs, or set it back; then this again",
         )
 
 

@@ -12,6 +12,7 @@ from pipeline.consequences import consequences, losses, require_same_members
 from pipeline.deploy import Change, Launcher, launch_all
 from pipeline.edges.clock import Clock
 from pipeline.edges.heat import Event, Heat
+from pipeline.edges.refusals import untouched
 from pipeline.edges.ssh import generate_key
 from pipeline.environment import CONTROL, CONTROLLING, Environment
 from pipeline.errors import ConfigurationInvalid
@@ -59,14 +60,19 @@ class RegionStacks:
         plan = survey(self.cloud, self.environment, templates, self.rendered, given, release=release)
         require_same_members(plan)
         if any(stack.act is Act.CREATE for stack in plan.stacks):
-            self._require_same_machines()
+            self.require_same_machines()
         return plan
 
-    def _require_same_machines(self) -> None:
-        """Refuse to leave stacks behind that the environment no longer has: what they keep would be forgotten."""
+    def require_same_machines(self) -> None:
+        """Refuse to leave stacks behind that the environment no longer has: what they keep would be forgotten.
+
+        Raises ConfigurationInvalid, and what pipeline.edges.refusals.untouched does.
+        """
         name = self.environment.name
         others = sorted({CONTROL, *CONTROLLING} - {*self.environment.topology.stacks})
-        if left := [one for one in others if self.cloud.find(f"{name}-{one}", outputs=False)]:
+        with untouched():
+            left = [one for one in others if self.cloud.find(f"{name}-{one}", outputs=False)]
+        if left:
             raise ConfigurationInvalid(
                 f"{name}: topology.control is not what the region was deployed with (it has {', '.join(left)})",
                 hint="set it back; roles change machines in a new region only",

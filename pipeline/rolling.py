@@ -15,7 +15,7 @@ from pipeline.errors import CommandFailed, ConfigurationInvalid, FailedAndRevert
 from pipeline.fleet import Fleet
 from pipeline.health import live_engines
 from pipeline.journal import Journal
-from pipeline.provision import configure_release, install_release
+from pipeline.provision import configure_release, install_release, require_deployed
 from pipeline.release import Release
 from pipeline.rollout import RolloutPlan, plan_rollout, rollback_target, running_release
 from pipeline.site import Site
@@ -37,6 +37,7 @@ def plan_upgrade(site: Site, target: Release) -> Change:
     """Return what is left to do to bring a region to `target`. Raises ConfigurationInvalid for what is no upgrade."""
     fleet = observe(site.region.inventory, site.remote)
     running = manifest(site, fleet, running_release(fleet, target.id))
+    require_deployed(site, fleet)
     return Change(fleet, running, plan_rollout(fleet, running, target, site.environment.policies))
 
 
@@ -53,6 +54,7 @@ def plan_rollback(site: Site, wanted: Release | None) -> Change:
             f"{target.id} is newer than {running.id}, which runs: that is an upgrade",
             hint=f"inv upgrade {site.environment.name} --release {target.heat}",
         )
+    require_deployed(site, fleet)
     plan = plan_rollout(fleet, running, target, site.environment.policies, rollback=True)
     return Change(fleet, running, plan)
 

@@ -4,12 +4,13 @@ Heat previews an update on a stack in memory whose resources have no ids yet: ea
 as that one's bare name, so that whatever refers to anything seems updated, and replaced where it cannot be updated
 in place. What Heat says is therefore an upper bound. Here the definitions of a resource are compared, those it was
 sent and those it would be sent, with the values of parameters in place and references left as they are: where they
-are equal, and nothing they refer to is made anew, the resource stays as it is.
+are equal, and nothing they refer to is made anew, the resource stays as it is. Of a nested template, its outputs are
+compared too: they are what others read of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -70,13 +71,14 @@ class _Truth:
         self._changes = tuple(changes)
         self._was, self._now, self._failed = was, now, failed
         self._stays: dict[str, bool] = {}
+        self._tells: dict[tuple[str, str], bool] = {}
 
     def of(self, change: ResourceChange) -> Kind:
         """Return what becomes of a resource: one in which something changes is updated itself."""
         if change.kind not in _SEEMING or not self._stay(change.path):
             return change.kind
         inside = any(self._own(one) is not Kind.UNCHANGED for one in self._within(change.path))
-        return Kind.UPDATED if inside else Kind.UNCHANGED
+        return Kind.UPDATED if inside or self._tells_otherwise(change.path, "") else Kind.UNCHANGED
 
     def holds(self, change: ResourceChange) -> bool:
         """Whether it is not nested in what only seems to be replaced, and so told as deleted and added."""
@@ -96,12 +98,30 @@ class _Truth:
             self._stays[path] = same and not any(self._moved(*one) for one in _referred(new, path))
         return self._stays[path]
 
-    def _moved(self, path: str, attribute: bool) -> bool:
-        """Whether the id of a resource becomes another one, or an `attribute` of it may."""
-        own = [self._own(one) for one in self._changes if one.path == path]
-        inside = [self._own(one) for one in self._within(path)]
-        kinds = {*own, *(inside if attribute else ())} - {Kind.UNCHANGED}
-        return bool(kinds if attribute else kinds - {Kind.UPDATED})
+    def _moved(self, path: str, attribute: str | None) -> bool:
+        """Whether the id of a resource becomes another one, or an `attribute` of it may: "" for any, None for none."""
+        own = {self._own(one) for one in self._changes if one.path == path and self.holds(one)} - {Kind.UNCHANGED}
+        if attribute is None:
+            return bool(own - {Kind.UPDATED})
+        inside = {self._own(one) for one in self._within(path)} - {Kind.UNCHANGED}
+        return bool(own or inside) or self._tells_otherwise(path, attribute)
+
+    def _tells_otherwise(self, path: str, name: str) -> bool:
+        """Whether output `name` of the template nested at `path` changes, or any where none has that name."""
+        if (path, name) not in self._tells:
+            self._tells[path, name] = False  # in a circle, as above
+            old, new = self._was.outputs(path), self._now.outputs(path)
+            inner: Iterable[ResourceChange] = ()
+            if name in old and name in new:
+                old, new = {name: old[name]}, {name: new[name]}
+            else:
+                inner = self._within(path)
+            self._tells[path, name] = (
+                old != new
+                or any(self._moved(*one) for one in _referred([*new.values()], f"{path}/"))
+                or any(self._tells_otherwise(one.path, "") for one in inner)
+            )
+        return self._tells[path, name]
 
     def _within(self, path: str) -> Iterator[ResourceChange]:
         return (one for one in self._changes if one.path.startswith(f"{path}/") and self.holds(one))
@@ -123,6 +143,13 @@ class _Definitions:
             resources = template.get("resources") or {}
             self._known[path] = self._filled(resources[name], template, values) if name in resources else None
         return self._known[path]
+
+    def outputs(self, path: str) -> dict[str, Any]:
+        """Return the outputs of the template nested at `path`, none where none is, without what only describes them."""
+        template, values = self._scope(path)
+        outputs = {name: one for name, one in (template.get("outputs") or {}).items() if isinstance(one, Mapping)}
+        told = {name: {key: one[key] for key in one if key != "description"} for name, one in outputs.items()}
+        return {name: self._filled(one, template, values) for name, one in told.items()}
 
     def _scope(self, outer: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         """Return the template that the resources in `outer` are of, and the values of its parameters."""
@@ -166,8 +193,8 @@ def _parsed(text: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _referred(definition: Any, path: str) -> Iterator[tuple[str, bool]]:
-    """Yield the path of each resource that a definition refers to, and whether to an attribute of it.
+def _referred(definition: Any, path: str) -> Iterator[tuple[str, str | None]]:
+    """Yield the path of each resource that a definition refers to, and to which attribute of it, as _Truth has them.
 
     The definition is that of the resource at `path`.
     """
@@ -180,7 +207,11 @@ def _referred(definition: Any, path: str) -> Iterator[tuple[str, bool]]:
     for key, inner in definition.items():
         name = inner[0] if isinstance(inner, list) and inner else inner
         if key in _REFERENCES and isinstance(name, str):
-            yield f"{scope}/{name.partition('.')[0]}".removeprefix("/"), _REFERENCES[key]
+            resource, _, attribute = name.partition(".")
+            if isinstance(inner, list):
+                attribute = next(iter(inner[1:]), "")
+            told = attribute if isinstance(attribute, str) else ""
+            yield f"{scope}/{resource}".removeprefix("/"), told if _REFERENCES[key] else None
         elif key != "depends_on":
             yield from _referred(inner, scope if key == "outer" else path)
 

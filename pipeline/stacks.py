@@ -44,10 +44,19 @@ class Stack:
         """Whether it is what was last sent: an update that was rolled back ends complete too, with the tags of it."""
         return self.complete and not self.status.startswith("ROLLBACK")
 
+    def was_sent(self, tag: str) -> bool:
+        """Whether it has the content that `tag` names: one that was rolled back has the tags of what failed."""
+        return tag in self.tags and not self.status.startswith("ROLLBACK")
+
     @property
     def never_worked(self) -> bool:
         """Whether its creation failed, or it is a rest that could not be deleted."""
         return self.status in _NEVER_WORKED
+
+    @property
+    def is_rest(self) -> bool:
+        """Whether it could not be deleted: what is left of it may be of use yet."""
+        return self.status == "DELETE_FAILED"
 
     @property
     def was_launched(self) -> bool:

@@ -124,9 +124,13 @@ class Pipeline:
         """The records of all runs."""
         return Store(self.workspace.records)
 
-    def site(self, name: str) -> AbstractContextManager[Site]:
-        """Open the region of environment `name`; its connections end with the context. Raises ConfigurationInvalid."""
-        return open_site(self.workspace, self.environment(name), self.clock, self.progress, lookup=self.lookup)
+    def site(self, name: str, *, deploying: bool = False) -> AbstractContextManager[Site]:
+        """Open the region of environment `name`; its connections end with the context. Raises ConfigurationInvalid.
+
+        Only who is `deploying` renews certificates, and minds that they are good.
+        """
+        target = self.environment(name)
+        return open_site(self.workspace, target, self.clock, self.progress, lookup=self.lookup, deploying=deploying)
 
     def render(self, name: str) -> tuple[RenderedStack, ...]:
         """Return the stacks of an environment, those first that others need. Raises ConfigurationInvalid."""
@@ -163,11 +167,13 @@ class Pipeline:
         Refuses (ConfigurationInvalid) a region that runs another release: that is an upgrade. Raises ProtectedRefused
         where a protected stack would lose what is not `allowed` by name.
         """
-        stacks = self._within_reach(name)
+        self._within_reach(name)
         built = self.build(reference)  # first: a release that does not exist must not leave half a region
         self._require_fit(name, built.release)
         with self._changing("deploy", name, lock_wait) as run:
-            self._require_fit(name, built.release)  # the lock may have been waited for
+            # The lock may have been waited for, and files changed meanwhile.
+            self._require_fit(name, built.release, deploying=True)
+            stacks = self._within_reach(name)
             stacks.await_rest()
             plan = stacks.survey(built.release.id)
             plan.require(allowed)
@@ -183,8 +189,9 @@ class Pipeline:
         Raises ConfigurationInvalid, FleetMixed in the middle of an upgrade, ProtectedRefused, and what
         pipeline.retire.retire raises.
         """
-        stacks = self._within_reach(name)
+        self._within_reach(name)
         with self._changing("scale", name, lock_wait) as run, self.site(name) as site:
+            stacks = self._within_reach(name)  # as in deploy
             fleet = observe(site.region.inventory, site.remote)
             require_heard(stacks.environment, fleet)
             release, _ = _on(site, fleet)
@@ -223,6 +230,16 @@ class Pipeline:
             self._require_fit(name, built.release)
         return stacks.survey(built.release.id if built else "")
 
+    def is_done(self, plan: Plan) -> bool:
+        """Whether carrying out a plan would change no stack, and bring no host up.
+
+        Settings that are in hosts' files alone are not looked at: those are `drift`'s.
+        """
+        if not plan.empty or not plan.release:
+            return plan.empty
+        states = self._fleet(plan.environment).states
+        return bool(states) and all(state.settled_on(plan.release) for state in states)
+
     def apply(self, plan: Plan, *, allowed: Collection[str] = (), lock_wait: float = 0) -> bool:
         """Do what was planned, and nothing else; return whether anything changed.
 
@@ -230,9 +247,10 @@ class Pipeline:
         """
         name = plan.environment
         plan.require(allowed)
-        stacks = self._within_reach(name)
+        self._within_reach(name)
         built = self.build(plan.release) if plan.release else None
         with self._changing("apply", name, lock_wait) as run, ExitStack() as record:
+            stacks = self._within_reach(name)  # as in deploy
             require_fresh(plan, self.plan_stacks(name, plan.release))
             run.log.save("plan", json.loads(to_json(plan)))
             if built is None:
@@ -250,16 +268,16 @@ class Pipeline:
         """
         return self._fleet(name).releases
 
-    def _fleet(self, name: str) -> Fleet:
+    def _fleet(self, name: str, *, deploying: bool = False) -> Fleet:
         target = self.environment(name)
         if not is_deployed(target, cloud_of(self.workspace, target)):
             return Fleet(())
-        with self.site(name) as site:
+        with self.site(name, deploying=deploying) as site:
             return observe(site.region.inventory, site.remote)
 
-    def _require_fit(self, name: str, release: Release) -> None:
+    def _require_fit(self, name: str, release: Release, *, deploying: bool = False) -> None:
         """Raises ConfigurationInvalid where a deploy of `release` is an upgrade, or would cut hosts off."""
-        fleet = self._fleet(name)
+        fleet = self._fleet(name, deploying=deploying)
         _refuse_other_release(name, fleet.releases, release)
         require_heard(self.environment(name), fleet)
 
@@ -268,7 +286,7 @@ class Pipeline:
 
         `built` is None where every host has the release.
         """
-        with self.site(name) as site:
+        with self.site(name, deploying=True) as site:
             fleet = observe(site.region.inventory, site.remote)
             vhost = next(iter(fleet.vhosts(Role.ENGINE)), vhost_of(release))
             with self.progress.stage("install"), ThreadPoolExecutor(max_workers=2) as pool:
@@ -531,6 +549,7 @@ class Pipeline:
     def doomed(self, name: str, allowed: Collection[str]) -> tuple[str, ...]:
         """Return the names of the stacks that `destroy` would destroy. Raises ProtectedRefused as it does."""
         stacks = self._stacks_of(name)
+        stacks.require_same_machines()
         there = doomed(stacks.cloud, stacks.environment, stacks.rendered, allowed)
         return tuple(stack.name for stack in there.values())
 
@@ -539,13 +558,16 @@ class Pipeline:
 
         Raises ProtectedRefused, before anything is touched, where a protected one is not `allowed` by name.
         """
-        stacks = self._stacks_of(name)
+        self._stacks_of(name)  # first: what is not right is told without waiting for the lock
         with self._changing("destroy", name, lock_wait):
+            stacks = self._stacks_of(name)  # the lock may have been waited for, and files changed meanwhile
+            stacks.require_same_machines()
             there = doomed(stacks.cloud, stacks.environment, stacks.rendered, allowed)
             destroyer = Destroyer(stacks.cloud, self.clock, stacks.timeouts, stacks.heard)
             with self.progress.stage("destroy"):
                 destroy_all(there, stacks.rendered, destroyer)
-            forget(self.workspace, name)
+            if there:  # of a cloud that only looks empty, the keys are kept: they may be of a region that lives
+                forget(self.workspace, name)
         return bool(there)
 
     def drift(self, name: str, *, lock_wait: float = 0) -> Drift:

@@ -55,13 +55,14 @@ class Authority:
         """Its certificate in PEM."""
         return _pem(self._certificate)
 
-    def issue(self, name: str, hosts: Sequence[str], *, days: int = _DAYS) -> Certificate:
+    def issue(self, name: str, hosts: Sequence[str], *, days: int = _DAYS, renewing: bool = True) -> Certificate:
         """Return a server's certificate for `hosts` (addresses or names), kept under `name` while it is good.
 
-        It is good for so many `days`, and issued anew 30 days before its end, or when the hosts are others.
+        It is good for so many `days`, and issued anew when the hosts are others, or, for who is `renewing`, 30 days
+        before its end.
         """
         found = self._read(name)
-        if found is None or not self._still_good(found[0], hosts):
+        if found is None or not self._is_for(found[0], hosts) or (renewing and self._ends_soon(found[0])):
             key = ec.generate_private_key(ec.SECP256R1())
             subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0])])
             extensions = _of_a_server(hosts, self._key.public_key())
@@ -70,11 +71,13 @@ class Authority:
             )
         return Certificate(_pem(found[0]), Secret(_key_pem(found[1])))
 
-    def _still_good(self, certificate: x509.Certificate, hosts: Sequence[str]) -> bool:
+    def _is_for(self, certificate: x509.Certificate, hosts: Sequence[str]) -> bool:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         ours = certificate.issuer == self._certificate.subject and _is_signed_by(certificate, self._certificate)
-        left = certificate.not_valid_after_utc - self._now
-        return ours and left > timedelta(days=_RENEWED) and names == _names(hosts)
+        return ours and names == _names(hosts)
+
+    def _ends_soon(self, certificate: x509.Certificate) -> bool:
+        return certificate.not_valid_after_utc - self._now <= timedelta(days=_RENEWED)
 
     def _read(self, name: str) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey] | None:
         path = self._directory / f"{name}.pem"
@@ -99,10 +102,11 @@ class Authority:
         return certificate, key
 
 
-def read_certificate(chain: Path, key: Path, host: str, now: datetime) -> Certificate:
+def read_certificate(chain: Path, key: Path, host: str, now: datetime | None) -> Certificate:
     """Return the certificate in file `chain`, whose key is in file `key`, that a server at `host` is to show.
 
-    Raises ConfigurationInvalid where they cannot be read, do not belong together, are for other hosts, or not in time.
+    Raises ConfigurationInvalid where they cannot be read, do not belong together, are for other hosts, or not good at
+    `now` (None: whenever).
     """
     try:
         found = Certificate(chain.read_text("utf-8"), Secret(key.read_text("utf-8")))
@@ -115,7 +119,7 @@ def read_certificate(chain: Path, key: Path, host: str, now: datetime) -> Certif
         ) from error
     if private.public_key() != certificate.public_key():
         raise ConfigurationInvalid(f"tls: {key} is not the key of {chain}", hint="name the key that belongs to it")
-    if not certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc:
+    if now and not certificate.not_valid_before_utc <= now < certificate.not_valid_after_utc:
         raise ConfigurationInvalid(
             f"tls: {chain} is good from {certificate.not_valid_before_utc:%Y-%m-%d} to "
             f"{certificate.not_valid_after_utc:%Y-%m-%d} only",

@@ -26,4 +26,4 @@ def foreseen(
     sent = body["environment"]
     after = Sent(yaml.safe_load(body["template"]), body["files"], sent["resource_registry"], sent["parameters"])
     failed = {one.name for one in resources if one.failed}
-    return settled(changes, Sent.of(content), after, failed=failed, hidden=tag not in stack.tags)
+    return settled(changes, Sent.of(content), after, failed=failed, hidden=not stack.was_sent(tag))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import configparser
 import json
+import os
 import re
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,7 +33,7 @@ HERE = region(CLUSTERED)
 MEMBERS = ["0", "1", "2"]
 NOBODY = "00000000-0000-0000-0000-000000000000"
 ASK, STOP, BEGIN, JOIN = (
-    r"\Amariadb .*wsrep_cluster_status",
+    r"\Aif said=\$\(mariadb .*wsrep_cluster_status",
     "^timeout .* stop mariadb",
     "galera_new_cluster$",
     "^until ",
@@ -126,6 +129,20 @@ def test_heat_knows_every_broker_and_has_its_queues_kept_by_a_majority(role: Rol
     assert ("use_queue_manager" in rabbit) is (role is Role.ENGINE)
 
 
+def test_the_proxy_s_retries_outlast_the_checks_of_a_member_that_went() -> None:
+    proxy = _files(Role.ENGINE)["heat-database-proxy.cfg"]
+    check = re.search(r"check inter (\d+)s fall (\d+)", proxy)
+    retries = re.search(r"^    retries (\d+)$", proxy, re.M)
+    assert check
+    assert retries
+    assert int(retries[1]) > int(check[1]) * int(check[2]), "seconds, as HAProxy waits one before each"
+    assert "    option redispatch 1\n" in proxy
+
+
+def test_however_many_ask_a_member_its_socket_does_not_fail() -> None:
+    assert _ini(_files(Role.DATABASE)["heat-database-watch.socket"])["Socket"]["TriggerLimitIntervalSec"] == "0"
+
+
 def test_a_cluster_of_one_kind_leaves_the_other_as_it_is() -> None:
     of = environment(database=3)
     (heat,) = (
@@ -194,6 +211,15 @@ def test_who_is_away_joins_before_any_that_is_in_is_touched_and_nobody_begins(
     ]  # fmt: skip
 
 
+def test_members_that_run_and_do_not_tell_whether_they_are_in_are_not_stopped(
+    remote: ScriptedRemote, here: Site
+) -> None:
+    remote.on(ASK, CommandFailed("ERROR 1045", status=1, stdout="", stderr=""))
+    with pytest.raises(CommandFailed, match="1045"):
+        configure_services(here, Role.DATABASE)
+    assert _steps(remote, Role.DATABASE, stop=STOP, begin=BEGIN, join=JOIN) == []
+
+
 def test_a_member_that_cannot_join_ends_it_before_the_next_is_touched(remote: ScriptedRemote, here: Site) -> None:
     remote.on(JOIN, CommandFailed("mariadb is not synced", status=1, stdout="", stderr=""), host="database-1")
     with pytest.raises(CommandFailed, match="not synced"):
@@ -208,6 +234,30 @@ def test_brokers_are_configured_one_by_one_and_each_is_up_before_the_next(remote
     assert steps[3:] == [f"{what} messaging-{index}" for index in MEMBERS for what in ("write", "up")]
     script = next(script for name, script in remote.ran if name == "messaging-1" and "put" in script)
     assert script.index("await_online_quorum_plus_one") < script.index("reload-or-restart rabbitmq-server")
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "said"),
+    [
+        ('echo "{\\"disk_nodes\\":[\\"rabbit@FIRST\\"]}"', 0, ""),
+        ('echo "{\\"disk_nodes\\":[\\"rabbit@FIRST0\\"]}"', 1, "stop_app, reset, join_cluster"),
+        ("echo 'Error: unable to perform an operation' >&2; exit 69", 1, "Error: unable"),
+    ],
+)
+def test_only_a_member_that_says_it_is_elsewhere_is_to_be_reset(
+    remote: ScriptedRemote, here: Site, tmp_path: Path, answer: str, status: int, said: str
+) -> None:
+    configure_services(here, Role.MESSAGING)
+    (script, *_) = remote.scripts("^rabbitmqctl -q await_startup")
+    tool = tmp_path / "rabbitmqctl"
+    tool.write_text(f"#!/bin/sh\n{answer.replace('FIRST', _addresses(Role.MESSAGING)[0])}\n", "utf-8")
+    tool.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    asks = script[script.index("said=$(rabbitmqctl") :]
+    done = subprocess.run(["/bin/sh"], input=asks, capture_output=True, text=True, env={"PATH": path})
+    assert done.returncode == status
+    assert said in done.stderr
+    assert ("reset" in done.stderr) is ("reset" in said)
 
 
 def test_a_cluster_is_told_its_password_once(remote: ScriptedRemote, here: Site) -> None:

@@ -15,7 +15,14 @@ from pipeline.deploy import Change, Launched, Launcher, launch_all
 from pipeline.edges.clock import FakeClock
 from pipeline.edges.heat import HeatRefused
 from pipeline.edges.stackwait import failures
-from pipeline.errors import ConfigurationInvalid, FailedAndReverted, Inconclusive, OutcomeUnknown, StackFailed
+from pipeline.errors import (
+    ConfigurationInvalid,
+    FailedAndReverted,
+    Inconclusive,
+    OutcomeUnknown,
+    PipelineError,
+    StackFailed,
+)
 from pipeline.render import RenderedStack
 from pipeline.secrets import Secret
 from pipeline.stackrules import StackRules
@@ -370,6 +377,24 @@ def test_a_rollback_that_fails_as_well_is_told(heat: MemoryHeat, back: Launcher)
     heat.ends["local-api"] = ["FAILED", "FAILED"]
     with pytest.raises(StackFailed, match="and it could not be rolled back: it says why"):
         launch_all([stack("api")], back, GIVEN)
+
+
+@pytest.mark.parametrize(("status", "told"), [(500, FailedAndReverted), (0, FailedAndReverted), (403, OutcomeUnknown)])
+def test_a_heat_that_errs_while_a_stack_goes_back_is_asked_again(
+    heat: MemoryHeat, back: Launcher, monkeypatch: pytest.MonkeyPatch, status: int, told: type[PipelineError]
+) -> None:
+    heat.ends["local-api"], find, errs = ["FAILED"], heat.find, [True]
+
+    def once(name: str, **more: Any) -> Any:
+        if "local-api" in heat.kept and more.get("outputs", True) and errs:
+            errs.clear()
+            raise HeatRefused("asking for it", status=status)
+        return find(name, **more)
+
+    monkeypatch.setattr(heat, "find", once)
+    with pytest.raises(told):
+        launch_all([stack("api")], back, GIVEN)
+    assert not errs
 
 
 def test_what_else_was_changed_stays_and_is_named(heat: MemoryHeat, back: Launcher) -> None:

@@ -9,6 +9,7 @@ import pytest
 from plans import Small
 
 from pipeline.destroy import Destroyer, destroy_all, doomed
+from pipeline.edges.heat import HeatRefused
 from pipeline.errors import ProtectedRefused, StackFailed
 from pipeline.stacks import Resource, Stack
 
@@ -92,3 +93,13 @@ def test_what_cannot_be_deleted_stops_what_it_needs(small: Small) -> None:
 def test_nothing_to_destroy_is_fine(small: Small) -> None:
     small.heat.kept.clear()
     _destroy(small, _doomed(small))
+
+
+def test_what_heat_refuses_half_way_is_a_failure_of_that_stack(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(stack_id: str) -> None:
+        raise HeatRefused("deleting it: Heat answered 500", status=500)
+
+    monkeypatch.setattr(small.heat, "delete", refuse)
+    with pytest.raises(StackFailed, match="stack local-engine may be there still: deleting it") as caught:
+        _destroy(small, _doomed(small, "network", "database"))
+    assert caught.value.exit_code == 7

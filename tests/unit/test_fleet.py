@@ -72,6 +72,10 @@ class Machine:
         assert done.returncode == 0
         return read_state(API, done.stdout)
 
+    def say_connected(self, port: str) -> None:
+        """Have the host tell a connection to `port` of another."""
+        self._tool("ss", f'case "$*" in *"dport = :{port} "*) echo "0 0 10.0.0.3:41000 10.0.0.2:{port}";; esac')
+
     def _tool(self, name: str, text: str) -> None:
         tool = self.root / "bin" / name
         tool.write_text(f"#!/bin/sh\n{text} 2>/dev/null\n", "utf-8")
@@ -226,3 +230,9 @@ def test_a_fleet_before_its_first_start_talks_on_no_vhost() -> None:
     fleet = Fleet(tuple(replace(state, current="", running="") for state in fleet_on(R25).states))
     assert fleet.releases == frozenset()
     assert fleet.vhosts(Role.ENGINE) == frozenset()
+
+
+def test_a_host_tells_in_what_way_it_is_connected_to_the_broker(running: Machine) -> None:
+    assert running.ask().connected == frozenset()
+    running.say_connected("5672")
+    assert running.ask().connected == {"5672"}

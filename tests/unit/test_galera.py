@@ -69,6 +69,28 @@ def test_data_of_different_clusters_are_not_compared() -> None:
         galera.first({"0": Position(ONE, 7, False), "1": Position(OTHER, 9, False)})
 
 
+# --- who is in
+
+REFUSED = 'echo "ERROR 1045 (28000): Access denied" >&2; exit 1'
+
+
+@pytest.mark.parametrize("state", ["Primary", "non-Primary"])
+def test_a_member_that_runs_says_what_it_is_in(tmp_path: Path, state: str) -> None:
+    done, _ = _sh(galera.ask(), tmp_path, mariadb=_MEMBER.replace("Primary", state))
+    assert (done.returncode, done.stdout) == (0, f"{state}\n")
+
+
+def test_a_member_that_does_not_run_says_nothing(tmp_path: Path) -> None:
+    done, told = _sh(galera.ask(), tmp_path, mariadb="exit 1", systemctl='echo "$*" >>"$LOG"; exit 3')
+    assert (done.returncode, done.stdout, told) == (0, "", ["is-active --quiet mariadb"])
+
+
+def test_a_member_that_runs_and_does_not_tell_is_not_taken_for_one_that_is_out(tmp_path: Path) -> None:
+    done, _ = _sh(galera.ask(), tmp_path, mariadb=REFUSED)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "ERROR 1045" in done.stderr
+
+
 # --- how far a member has come
 
 

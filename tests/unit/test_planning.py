@@ -15,8 +15,15 @@ from plans import HOSTS, Small, hosts, network
 from rich.console import Console
 
 from pipeline.edges.heat import HeatRefused
-from pipeline.errors import ConfigurationInvalid, Inconclusive, PlanStale, PreflightUnreachable, ProtectedRefused
-from pipeline.plan import Act, Parameter, ParameterChange, Plan, from_json, require_fresh, stale, to_json
+from pipeline.errors import (
+    ConfigurationInvalid,
+    Inconclusive,
+    PlanStale,
+    PreflightUnreachable,
+    ProtectedRefused,
+    StackFailed,
+)
+from pipeline.plan import Act, Parameter, ParameterChange, Plan, from_json, lost, require_fresh, stale, to_json
 from pipeline.planning import at_rest, templates_digest
 from pipeline.plantext import show_plan
 from pipeline.render import RenderedStack
@@ -162,6 +169,33 @@ def test_a_stack_that_failed_is_not_as_it_should_be(launched: Small, status: str
     assert launched.plan().by_name["engine"].act is act
     launched.launch(launched.plan())
     assert launched.plan().empty
+
+
+def test_a_hidden_value_that_was_rolled_back_is_sent_again(launched: Small) -> None:
+    launched.give("engine", secret="another-s3cret")
+    kept = launched.heat.kept["local-engine"]
+    launched.launch(launched.plan())
+    assert launched.plan().empty
+    kept.status = "ROLLBACK_COMPLETE"  # with the tags of what failed
+    assert launched.plan().by_name["engine"].act is Act.UPDATE
+
+
+@pytest.mark.parametrize("allowed", [(), ("database",)])
+def test_the_rest_of_a_protected_stack_is_deleted_only_when_it_is_named(
+    launched: Small, allowed: tuple[str, ...]
+) -> None:
+    launched.heat.kept["local-database"].status = "DELETE_FAILED"
+    plan = launched.plan()
+    assert (plan.by_name["database"].act, plan.by_name["database"].lost) == (Act.RECREATE, ("database",))
+    if allowed:
+        plan.require(allowed)
+        launched.launch(plan, allowed=allowed)
+        assert launched.plan().empty
+    else:
+        with pytest.raises(ProtectedRefused, match="database in"):
+            plan.require(allowed)
+        with pytest.raises(ProtectedRefused, match="stack local-database, of which something is left"):
+            launched.launch(plan, allowed=allowed)
 
 
 def test_what_is_under_way_cannot_be_planned(launched: Small) -> None:
@@ -512,3 +546,22 @@ def test_any_change_at_all_makes_any_plan_stale(tmp_path: Path, what: str, flavo
     before = small.plan()
     STALE[what](small)
     assert stale(before, small.plan()) != ""
+
+
+def test_a_server_that_goes_for_what_another_stack_gives_is_planned_again_first(launched: Small) -> None:
+    template = HOSTS.replace("ROLE", "engine").replace(
+        "Host, properties: {image", "Host, properties: {name: NAME, image"
+    )
+    launched.change("engine", template=template.replace("NAME", "{get_param: subnet}"))
+    launched.launch(launched.plan())
+    launched.give("network", cidr="10.1.0.0/24")
+    launched.heat.outputs["local-network"] = {"subnet": "s2"}
+    plan = launched.plan()
+    with pytest.raises(
+        StackFailed, match=r"engine-0, engine-1 of stack local-engine would be .*kept: network"
+    ) as caught:
+        launched.launch(plan)
+    assert "plans anew" in caught.value.hint
+    again = launched.plan()
+    assert lost(again.by_name["engine"].resources) == ("engine-0", "engine-1")
+    assert launched.launch(again)["engine"].change.value == "updated"

@@ -30,7 +30,7 @@ from pipeline.edges.ssh import Result
 from pipeline.edges.wheelhouse import Built
 from pipeline.environment import Environment, InternalTls, Role, Tls
 from pipeline.errors import CommandFailed, ConfigurationInvalid, FleetMixed, HostUnreachable
-from pipeline.fleet import Fleet
+from pipeline.fleet import PLAIN, TLS, Fleet
 from pipeline.health import Unhealthy
 from pipeline.hostfiles import UNITS
 from pipeline.provision import (
@@ -40,6 +40,7 @@ from pipeline.provision import (
     configure_services,
     first_start,
     install_release,
+    require_deployed,
     require_heard,
 )
 from pipeline.site import Site
@@ -67,6 +68,28 @@ def test_what_would_cut_hosts_off_is_refused_with_the_step_to_take_first(
     assert "inv deploy" in caught.value.hint
     down = Fleet(tuple(replace(one, running="") for one in fleet.states))
     require_heard(_secured(level), down)
+
+
+@pytest.mark.parametrize(("level", "encrypted", "connected"), [("required", True, PLAIN), ("", False, TLS)])
+def test_a_unit_that_drains_or_has_not_read_its_settings_is_not_cut_off_either(
+    level: str, encrypted: bool, connected: str
+) -> None:
+    states = [replace(one, encrypted=encrypted) for one in fleet_on(R26).states]
+    states[0] = replace(states[0], running="", draining=True, connected=frozenset({connected}))
+    with pytest.raises(ConfigurationInvalid, match=f"would cut off {states[0].host.name}: they come"):
+        require_heard(_secured(level), Fleet(tuple(states)))
+
+
+def test_a_rollout_is_refused_where_only_a_deploy_can_bring_its_settings_about(remote: ScriptedRemote) -> None:
+    fleet = fleet_on(R26)
+    require_deployed(site(remote), fleet)
+    with pytest.raises(ConfigurationInvalid, match=r"tls.internal: api-0, .* would come otherwise than now") as caught:
+        require_deployed(site(remote, _secured("used")), fleet)
+    assert "inv deploy local" in caught.value.hint
+    topology = LOCAL.topology.model_copy(update={"messaging": LOCAL.topology.messaging.model_copy(update={"count": 3})})
+    here = replace(site(remote), environment=LOCAL.model_copy(update={"topology": topology}))
+    with pytest.raises(ConfigurationInvalid, match=r"messaging.count: the region has 1, the environment 3"):
+        require_deployed(here, fleet)
 
 
 @pytest.mark.parametrize("encrypted", [True, False])

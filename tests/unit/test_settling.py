@@ -170,6 +170,61 @@ def test_every_stack_rendered_twice_settles_to_nothing(environment: Environment)
         assert _told(settled([*top, *nested], sent, _sent(stack))) == {}
 
 
+# --- what is read of a nested template
+
+
+def _read(
+    inner: str = "Inner", *, deeper: str = "{get_resource: n}", told: str = "n", attribute: str = "network"
+) -> Sent:
+    files = {
+        "inner": f"resources: {{n: {{type: T}}, m: {{type: T}}}}\n"
+        f"outputs: {{network: {{value: {{get_resource: {told}}}}}, cidr: {{value: c, description: {told}}}}}",
+        "outer": f"resources: {{in: {{type: Inner}}, n: {{type: T}}}}\noutputs: {{network: {{value: {deeper}}}}}",
+    }
+    resources = {
+        "network": {"type": inner},
+        "reads": {"type": "T", "properties": {"of": {"get_attr": ["network", attribute]}}},
+        "names": {"type": "T", "properties": {"of": {"get_resource": "network"}}},
+    }
+    return Sent({"resources": resources}, files, {"Inner": "inner", "Outer": "outer"}, {})
+
+
+READ = [ResourceChange(name, Kind.REPLACED, "T") for name in ("network", "reads", "names")]
+
+
+def test_what_reads_an_output_that_changed_is_as_heat_says() -> None:
+    assert _told(settled(READ, _read(), _read())) == {}
+    assert _told(settled(READ, _read(), _read(told="m"))) == {"network": "updated", "reads": "replaced"}
+
+
+def test_what_reads_another_output_stays_and_so_does_what_reads_one_that_is_described_otherwise() -> None:
+    assert _told(settled(READ, _read(attribute="cidr"), _read(attribute="cidr", told="m"))) == {"network": "updated"}
+
+
+def test_what_reads_no_output_by_name_reads_them_all() -> None:
+    before, after = (_read(attribute="resource.n", told=told) for told in "nm")
+    assert _told(settled(READ, before, after)) == {"network": "updated", "reads": "replaced"}
+
+
+def test_an_output_that_hands_on_one_of_a_template_further_in_changes_with_it() -> None:
+    changes = [*READ, ResourceChange("network/in", Kind.UPDATED, "Inner")]
+    before, after = (_read("Outer", deeper="{get_attr: [in, network]}", told=told) for told in "nm")
+    found = {"network": "updated", "network/in": "updated", "reads": "replaced"}
+    assert _told(settled(changes, before, after)) == found
+    before, after = (_read("Outer", told=told) for told in "nm")
+    assert _told(settled(changes, before, after)) == {"network": "updated", "network/in": "updated"}
+
+
+def test_an_output_of_the_network_of_openstack_that_changed_moves_what_reads_it() -> None:
+    stack = _stack("network", STAGING)
+    sent = _sent(stack)
+    path = "providers/openstack/network.yaml"
+    text = stack.files[path].replace("value: {get_resource: net}", "value: {get_resource: range}")
+    after = replace(sent, files={**stack.files, path: text})
+    changes = [ResourceChange(name, Kind.REPLACED, one["type"]) for name, one in sent.template["resources"].items()]
+    assert _told(settled(changes, sent, after)) == {"network": "updated", "address": "replaced"}
+
+
 # --- what a real Heat says: 26.0.2's engine, asked to preview updates of a stack of this template that it had created
 
 NESTED = """\

@@ -80,3 +80,20 @@ def test_drift_is_printed_with_what_hosts_have_and_as_plain_values() -> None:
     ):
         assert text in out.getvalue()
     assert drift.to_json()["found"] == 2
+
+
+@pytest.mark.parametrize("status", ["CREATE_FAILED", "UPDATE_FAILED", "ROLLBACK_COMPLETE", "DELETE_FAILED"])
+def test_a_stack_that_is_not_right_is_told_and_not_checked_for_that_would_make_it_seem_right(
+    small: Small, status: str
+) -> None:
+    small.heat.kept["local-engine"].status = status
+    found = _checked(small)["local-engine"]
+    assert (found.status, found.found) == (status, True)
+    assert found.changed[-1] == f"not checked, for it is {status}: inv deploy first"
+    assert "check local-engine" not in small.heat.done
+    assert small.heat.kept["local-engine"].status == status
+
+
+def test_a_stack_whose_check_failed_may_be_checked_again(small: Small) -> None:
+    small.heat.kept["local-engine"].status = "CHECK_FAILED"
+    assert _checked(small)["local-engine"].status == "CHECK_COMPLETE"

@@ -36,6 +36,7 @@ from pipeline import regionstacks, workflow
 from pipeline.checks.result import CheckResult
 from pipeline.deploy import Change, Launched
 from pipeline.edges.clock import FakeClock
+from pipeline.edges.heat import Heat
 from pipeline.edges.lock import Holder, LockLost
 from pipeline.edges.ssh import Result
 from pipeline.edges.store import who
@@ -63,7 +64,7 @@ from pipeline.release import Mode, Release
 from pipeline.rollout import vhost_of
 from pipeline.site import Site
 from pipeline.smoke import RungResult, SmokeReport
-from pipeline.stacks import Kind, ResourceChange
+from pipeline.stacks import Kind, ResourceChange, Stack
 from pipeline.traffic import RequestCounts, StackCounts, TrafficReport
 from pipeline.verify import Selection, VerifyReport
 from pipeline.workflow import Pipeline
@@ -98,7 +99,7 @@ class Here(Pipeline):
         return with_policy(super().environment(name), **self.policy)
 
     @contextmanager
-    def site(self, name: str) -> Iterator[Site]:
+    def site(self, name: str, *, deploying: bool = False) -> Iterator[Site]:
         self.opened.append(name)
         customer: Any = self.customer
         yield replace(site(self.remote, self.environment(name)), progress=self.progress, customer=customer)
@@ -438,6 +439,49 @@ def test_two_do_not_apply_at_once(here: Here, launched: list[str]) -> None:
     assert launched == []
 
 
+def test_a_cloud_that_seems_empty_costs_no_key(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    forgotten: list[str] = []
+    monkeypatch.setattr(regionstacks.RegionStacks, "require_same_machines", lambda self: None)
+    monkeypatch.setattr(workflow, "forget", lambda _workspace, name: forgotten.append(name))
+    monkeypatch.setattr(workflow, "destroy_all", lambda *_: None)
+    there = {"engine": Stack("id", "local-engine", "CREATE_COMPLETE", "", "", {})}
+    for found, told in (({}, []), (there, ["local"])):
+        monkeypatch.setattr(workflow, "doomed", lambda *_, found=found: found)
+        assert here.destroy("local") is bool(found)
+        assert forgotten == told
+
+
+def test_stacks_that_the_environment_has_no_longer_keep_a_region_from_being_destroyed(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = Stack("id", "local-control", "CREATE_COMPLETE", "", "", {})
+    monkeypatch.setattr(Heat, "find", lambda _self, name, **_: left if name == left.name else None)
+    for act in (lambda: here.doomed("local", ()), lambda: here.destroy("local")):
+        with pytest.raises(ConfigurationInvalid, match=r"deployed with \(it has control\)"):
+            act()
+
+
+def test_a_deploy_that_waited_for_the_lock_reads_the_environment_again(
+    here: Here, monkeypatch: pytest.MonkeyPatch, launched: list[str]
+) -> None:
+    read: list[str] = []
+    monkeypatch.setattr(Here, "_within_reach", lambda self, name: read.append(name) or self._stacks_of(name))
+    hold = Here._changing
+
+    def late(self: Here, *args: Any) -> Any:
+        assert len(read) == 1
+        return hold(self, *args)
+
+    monkeypatch.setattr(Here, "_changing", late)
+    here.deploy("local", R25.id)
+    assert len(read) == 2
+
+
+@pytest.mark.parametrize("release", [R25.id, R26.id, ""])
+def test_a_plan_is_done_when_hosts_are_on_its_release_too(here: Here, release: str) -> None:
+    assert here.is_done(Plan("local", release, "", "", (_planned("engine"),))) is (release != R26.id)
+
+
 # --- upgrade
 
 
@@ -518,7 +562,7 @@ def scalable(here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launch
 
 
 @contextmanager
-def _site_of_the_hosts_that_are_there(self: Here, name: str) -> Iterator[Site]:
+def _site_of_the_hosts_that_are_there(self: Here, name: str, *, deploying: bool = False) -> Iterator[Site]:
     here = site(self.remote, self.environment(name))
     there = tuple(host for host in region().inventory.hosts if host.name not in self.gone)
     hosts = replace(here.region, inventory=replace(here.region.inventory, hosts=there))
@@ -1293,7 +1337,7 @@ def test_secrets_kept_elsewhere_are_in_nothing_that_a_run_leaves_or_says(
         return {stack.name: Launched(stack.name, Change.UNCHANGED, {}) for stack in stacks}
 
     @contextmanager
-    def site_of(name: str) -> Iterator[Site]:
+    def site_of(name: str, *, deploying: bool = False) -> Iterator[Site]:
         secrets = keeping.lookup.region(keeping.environment(name), lambda: pytest.fail("no cloud is needed"))
         made = site(keeping.remote, keeping.environment(name))
         identity = replace(

@@ -124,3 +124,18 @@ def test_files_that_a_customer_would_not_trust_are_refused(
     with pytest.raises(ConfigurationInvalid, match=told) as caught:
         read_certificate(tmp_path / "chain.pem", key, host, NOW + timedelta(days=days))
     assert "PRIVATE" not in str(caught.value)
+
+
+def test_who_does_not_renew_gets_what_is_shown_now_however_old(tmp_path: Path) -> None:
+    issued = Authority(tmp_path, "local", NOW).issue("api", HOSTS)
+    for days in (61, 91):
+        later = Authority(tmp_path, "local", NOW + timedelta(days=days))
+        assert later.issue("api", HOSTS, renewing=False) == issued
+    assert later.issue("api", HOSTS) != issued
+
+
+def test_of_files_that_hosts_have_already_it_does_not_matter_that_they_ended(tmp_path: Path) -> None:
+    issued = Authority(tmp_path / "own", "local", NOW - timedelta(days=91)).issue("api", HOSTS)
+    (tmp_path / "chain.pem").write_text(issued.chain)
+    (tmp_path / "key.pem").write_text(issued.key.reveal())
+    assert read_certificate(tmp_path / "chain.pem", tmp_path / "key.pem", HOSTS[0], None) == issued

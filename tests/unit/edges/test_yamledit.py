@@ -44,3 +44,33 @@ def test_the_mappings_on_the_way_are_made_and_the_mode_stays(tmp_path: Path) -> 
     assert yaml.safe_load(path.read_text("utf-8"))["topology"] == {"api": {"count": 4}}
     assert path.stat().st_mode & 0o777 == 0o640
     assert [found.name for found in tmp_path.iterdir()] == ["a.yaml"]
+
+
+SHARED = {
+    "alias": "engine: *s",
+    "merge": "engine: {<<: *s}",
+    "merges": "engine: {<<: [*s, {a: 1}]}",
+}
+
+
+@pytest.mark.parametrize("how", SHARED)
+@pytest.mark.parametrize("role", ["api", "engine"])
+def test_what_another_place_shares_stays_as_it_was_there(tmp_path: Path, role: str, how: str) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text(f"topology:\n  api: &s\n    count: 2  # two\n  # next\n  {SHARED[how]}\n# last\n", "utf-8")
+    wanted = {name: dict(one) for name, one in yaml.safe_load(path.read_text("utf-8"))["topology"].items()}
+    wanted[role]["count"] = 4
+    assert set_value(path, ("topology", role, "count"), 4) == 2
+    after = path.read_text("utf-8")
+    assert yaml.safe_load(after)["topology"] == wanted
+    assert [after.count(comment) for comment in ("# two", "# next", "# last")] == [1, 1, 1]
+
+
+def test_a_mapping_that_a_merge_brings_stays_where_it_came_from(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("base: &b\n  engine: {count: 2, of: {a: 1}}  # b\ntopology:\n  <<: *b\n  api: *b\n", "utf-8")
+    assert set_value(path, ("topology", "engine", "of", "a"), 4) == 1
+    assert path.read_text("utf-8") == (
+        "base: &b\n  engine: {count: 2, of: {a: 1}}  # b\ntopology:\n  <<: *b\n  api: *b\n"
+        "  engine: {count: 2, of: {a: 4}}\n"
+    )
