@@ -26,7 +26,8 @@ class HostState:
     `stale` says that a unit runs with settings older than those on disk: a run that wrote them did not restart it.
     `draining` says that a unit was told to stop and has not ended yet: a run that told it so was killed or gave up.
     `encrypted` says that its settings have it come to database and broker over TLS; `connected` are the broker's ports
-    that it has connections to now, be it from a unit that runs with older settings, or drains.
+    that it has connections to now, be it from a unit that runs with older settings, or drains. `trusts` is the sha256
+    of whose certificates its release trusts, "" for nobody's.
     """
 
     host: Host
@@ -38,6 +39,7 @@ class HostState:
     draining: bool = False
     encrypted: bool = False
     connected: frozenset[str] = frozenset()
+    trusts: str = ""
 
     def settled_on(self, release_id: str) -> bool:
         """Whether the host's link and all its units are on `release_id`."""
@@ -72,6 +74,7 @@ def state_script(units: Sequence[str]) -> str:
     return f"""\
 [ -L {CURRENT} ] && echo "current $(basename "$(readlink {CURRENT})")"
 grep -qs '^ssl = true$' {CURRENT}/etc/heat.conf && echo "encrypted heat.conf"
+[ -f {CURRENT}/etc/authority.pem ] && echo "trusts $(sha256sum <{CURRENT}/etc/authority.pem)"
 for port in {PLAIN} {TLS}; do
     [ -z "$(ss -Htn state established "( dport = :$port )" 2>/dev/null)" ] || echo "connected $port"
 done
@@ -108,5 +111,6 @@ def read_state(host: Host, answer: str) -> HostState:
         stale=any(key == "stale" for key, _, _ in facts),
         draining=any(key == "draining" for key, _, _ in facts),
         encrypted="encrypted" in single,
+        trusts=single.get("trusts", "").partition(" ")[0],
         connected=frozenset(value for key, _, value in facts if key == "connected"),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from functools import partial
 
@@ -33,6 +34,7 @@ __all__ = [
     "install_release",
     "require_deployed",
     "require_heard",
+    "require_trusted",
 ]
 
 # The package brings a service that has nothing to serve on these hosts, and fails.
@@ -66,6 +68,7 @@ def require_heard(environment: Environment, fleet: Fleet) -> None:
 def require_deployed(site: Site, fleet: Fleet) -> None:
     """Raises ConfigurationInvalid where a rollout would move hosts onto settings that only a deploy can bring about:
     what database and broker take, and how many hosts each has."""
+    require_trusted(site, fleet)
     environment, inventory = site.environment, site.region.inventory
     others = [one.host.name for one in fleet.states if one.current and one.encrypted is not environment.heat_uses_tls]
     moved = [f"tls.internal: {', '.join(others)} would come otherwise than now"] if others else []
@@ -77,6 +80,18 @@ def require_deployed(site: Site, fleet: Fleet) -> None:
         raise ConfigurationInvalid(
             f"{environment.name}: is not deployed as its file says: {'; '.join(moved)}",
             hint=f"inv deploy {environment.name} with the release that runs, or set it back; then this again",
+        )
+
+
+def require_trusted(site: Site, fleet: Fleet) -> None:
+    """Raises ConfigurationInvalid where hosts trust another authority than the one kept here, which would sign what
+    database and broker show: whoever runs could reach neither."""
+    environment, ours = site.environment, hashlib.sha256(site.region.authority.encode()).hexdigest()
+    strange = [one.host.name for one in fleet.states if one.trusts and one.trusts != ours]
+    if environment.internal_tls and strange:
+        raise ConfigurationInvalid(
+            f"{environment.name}: {', '.join(strange)} trust another authority than the one that is kept here",
+            hint=f"bring back .state/environments/{environment.name}/authority from where the region was deployed",
         )
 
 

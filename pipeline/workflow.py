@@ -40,7 +40,15 @@ from pipeline.lookup import Lookup
 from pipeline.origins import Setting, settings
 from pipeline.plan import Act, Plan, require_fresh, to_json
 from pipeline.progress import Progress
-from pipeline.provision import BACKING, bring_up, configure_release, configure_services, install_release, require_heard
+from pipeline.provision import (
+    BACKING,
+    bring_up,
+    configure_release,
+    configure_services,
+    install_release,
+    require_heard,
+    require_trusted,
+)
 from pipeline.recorder import Outcome, recorded
 from pipeline.regionstacks import RegionStacks
 from pipeline.release import Release
@@ -194,6 +202,7 @@ class Pipeline:
             stacks = self._within_reach(name)  # as in deploy
             fleet = observe(site.region.inventory, site.remote)
             require_heard(stacks.environment, fleet)
+            require_trusted(site, fleet)
             release, _ = _on(site, fleet)
             scaling = plan_scaling(fleet, role, count)
             stacks.await_rest()
@@ -273,7 +282,9 @@ class Pipeline:
         if not is_deployed(target, cloud_of(self.workspace, target)):
             return Fleet(())
         with self.site(name, deploying=deploying) as site:
-            return observe(site.region.inventory, site.remote)
+            fleet = observe(site.region.inventory, site.remote)
+            require_trusted(site, fleet)
+        return fleet
 
     def _require_fit(self, name: str, release: Release, *, deploying: bool = False) -> None:
         """Raises ConfigurationInvalid where a deploy of `release` is an upgrade, or would cut hosts off."""
@@ -292,7 +303,12 @@ class Pipeline:
             with self.progress.stage("install"), ThreadPoolExecutor(max_workers=2) as pool:
                 services = pool.submit(configure_services, site, *BACKING)
                 journal = Journal(self.clock, run.log)
-                installed = install_release(site, fleet, built, journal) if built else ()
+                try:
+                    installed = install_release(site, fleet, built, journal) if built else ()
+                except PipelineError as error:
+                    if also := services.exception():
+                        error.message += f"; also: {getattr(also, 'message', also)}"
+                    raise
                 written = (*services.result(), *configure_release(site, release, vhost))
             with self.progress.stage("start"):
                 site.insist(lambda: site.broker.create_vhost(vhost))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 from collections.abc import Iterator
@@ -236,3 +237,9 @@ def test_a_host_tells_in_what_way_it_is_connected_to_the_broker(running: Machine
     assert running.ask().connected == frozenset()
     running.say_connected("5672")
     assert running.ask().connected == {"5672"}
+
+
+def test_a_host_tells_whose_certificates_it_trusts(running: Machine) -> None:
+    assert running.ask().trusts == ""
+    running.write(running.heat / "current/etc/authority.pem", "PEM\n")
+    assert running.ask().trusts == hashlib.sha256(b"PEM\n").hexdigest()

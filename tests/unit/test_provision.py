@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -42,6 +43,7 @@ from pipeline.provision import (
     install_release,
     require_deployed,
     require_heard,
+    require_trusted,
 )
 from pipeline.site import Site
 
@@ -78,6 +80,17 @@ def test_a_unit_that_drains_or_has_not_read_its_settings_is_not_cut_off_either(
     states[0] = replace(states[0], running="", draining=True, connected=frozenset({connected}))
     with pytest.raises(ConfigurationInvalid, match=f"would cut off {states[0].host.name}: they come"):
         require_heard(_secured(level), Fleet(tuple(states)))
+
+
+def test_another_authority_than_hosts_trust_changes_nothing(remote: ScriptedRemote) -> None:
+    here = site(remote, _secured("used"))
+    here = replace(here, region=replace(here.region, authority="PEM"))
+    ours = hashlib.sha256(b"PEM").hexdigest()
+    for trusts in ("", ours):
+        require_trusted(here, Fleet(tuple(replace(one, trusts=trusts) for one in fleet_on(R26).states)))
+    with pytest.raises(ConfigurationInvalid, match=r"api-0, .* trust another authority") as caught:
+        require_trusted(here, Fleet(tuple(replace(one, trusts="5eed") for one in fleet_on(R26).states)))
+    assert ".state/environments/local/authority" in caught.value.hint
 
 
 def test_a_rollout_is_refused_where_only_a_deploy_can_bring_its_settings_about(remote: ScriptedRemote) -> None:
