@@ -1,13 +1,18 @@
-"""HOT as text: YAML read as Heat reads it, with libyaml where there is one, and a key given twice refused."""
+"""HOT as text: YAML read as Heat reads it, with libyaml where there is one; a key given twice and a bomb refused."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
 import yaml
 
-__all__ = ["parse"]
+from pipeline.yamlnodes import MISREAD, marked, measure
+
+__all__ = ["MOST", "parse"]
+
+MOST = 100_000  # values in one template, with each alias written out: one of 200 hosts has some 20 000
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -23,19 +28,64 @@ def _unique_mapping(loader: Any, node: yaml.MappingNode) -> dict[Any, Any]:
         seen: set[object] = set()
         for key in own:
             if key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"key {key.value!r} is given twice", problem_mark=key.start_mark)
+                raise marked(f"key {key.value!r} is given twice", key)
             seen.add(key.value)
     return mapping
 
 
+def _marking(construct: Callable[[Any, yaml.Node], Any]) -> Callable[[Any, yaml.Node], Any]:
+    """Return what reads a scalar as `construct` does, and says where it could not."""
+
+    def read(loader: Any, node: yaml.Node) -> Any:
+        try:
+            return construct(loader, node)
+        except MISREAD as error:
+            raise marked(f"no value can be made of this: {error}", node) from error
+
+    return read
+
+
 _HotLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
 _HotLoader.add_constructor("tag:yaml.org,2002:timestamp", lambda loader, node: loader.construct_scalar(node))
+for _tag in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:float", "tag:yaml.org,2002:int"):
+    _HotLoader.add_constructor(_tag, _marking(_HotLoader.yaml_constructors[_tag]))
 
 
 @lru_cache(maxsize=256)
 def parse(text: str) -> Any:
     """Return what `text` says; nobody may change it, for the same text gives the same object.
 
-    Raises yaml.MarkedYAMLError, with the place, for what is no YAML.
+    Raises yaml.MarkedYAMLError, with the place, for what is no YAML, and for more of it than any template is.
     """
-    return yaml.load(text, Loader=_HotLoader)  # noqa: S506 (a SafeLoader)
+    try:
+        return _parse(text)
+    except yaml.reader.ReaderError as error:
+        raise _unprintable(text) from error
+    except UnicodeEncodeError as error:  # half a character: libyaml reads bytes
+        raise _at(text, error.start, "no character") from error
+    except RecursionError as error:  # of PyYAML without libyaml
+        raise yaml.MarkedYAMLError(problem="is nested too deep") from error
+
+
+def _parse(text: str) -> Any:
+    loader = _HotLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        measure(node, MOST)
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _unprintable(text: str) -> yaml.MarkedYAMLError:
+    """Return the error with the line, of which PyYAML's own says nothing."""
+    found = yaml.reader.Reader.NON_PRINTABLE.search(text)
+    place = found.start() if found else 0
+    return _at(text, place, f"character #x{ord(text[place]):04x} is not allowed")
+
+
+def _at(text: str, place: int, problem: str) -> yaml.MarkedYAMLError:
+    line = text.count("\n", 0, place)
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=yaml.Mark("", place, line, 0, None, 0))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -29,6 +30,12 @@ GIVEN = "given"
 
 _DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # the same bytes, ten times as fast
 _PROVIDED = ("network", "address", "host")
+_LISTING = "stacks.yaml.j2"
+_PAIR = re.compile(r"\\ud[89ab]..\\ud[c-f]..")
+_RAISED = (  # by what a template says; SyntaxError is Python's, of more loops in one another than it takes
+    jinja2.TemplateError, TypeError, ValueError, AttributeError, LookupError, ArithmeticError, OSError, RuntimeError,
+    SyntaxError, MemoryError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,18 +108,38 @@ def render(environment: Environment, templates: Path) -> tuple[RenderedStack, ..
     and where the environment has rules for a stack that there is not.
     """
     facts = {"environment": environment, "roles": list(Role)}
-    listing = _yaml(render_text(templates, "stacks.yaml.j2", facts), "stacks.yaml.j2")
+    listing = _yaml(render_text(templates, _LISTING, facts), _LISTING)
     registry, files = _provider(templates, environment.provider)
     stacks = []
     for name, given in listing.items():
-        entry = given or {}
+        parameters, inputs = _entry(name, given)
         text = render_text(templates, f"{name}.yaml.j2", facts)
         _yaml(text, f"{name}.yaml.j2")
-        inputs = {key: tuple(path.split(".")) for key, path in (entry.get("from") or {}).items()}
-        stack_name = f"{environment.name}-{name}"
-        stacks.append(RenderedStack(name, stack_name, text, files, registry, entry.get("parameters") or {}, inputs))
+        stacks.append(RenderedStack(name, f"{environment.name}-{name}", text, files, registry, parameters, inputs))
     _require_known(environment, stacks)
     return launch_order(stacks)
+
+
+def _entry(name: object, given: object) -> tuple[dict[str, Any], dict[str, tuple[str, ...]]]:
+    """Return parameters and inputs of an entry of the listing. Raises ConfigurationInvalid for one of another shape."""
+
+    def mapping(value: object, key: str) -> dict[str, Any]:
+        if value is not None and not (isinstance(value, dict) and all(isinstance(one, str) for one in value)):
+            raise ConfigurationInvalid(f"{_LISTING}: {name}{key}: expected a mapping by name, found {value!r:.60}")
+        return value or {}
+
+    if not isinstance(name, str):
+        raise ConfigurationInvalid(f"{_LISTING}: {name}: expected the name of a stack, as text")
+    entry = mapping(given, "")
+    parameters, inputs = (mapping(entry.get(key), f": {key}") for key in ("parameters", "from"))
+    for key, path in inputs.items():
+        if not isinstance(path, str):
+            raise ConfigurationInvalid(f"{_LISTING}: {name}: from: {key}: expected STACK.OUTPUT, found {path!r:.60}")
+    try:
+        json.dumps(parameters, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ConfigurationInvalid(f"{_LISTING}: {name}: parameters: not what Heat can be sent: {error}") from error
+    return parameters, {key: tuple(path.split(".")) for key, path in inputs.items()}
 
 
 def _require_known(environment: Environment, stacks: Sequence[RenderedStack]) -> None:
@@ -130,18 +157,18 @@ def launch_order(stacks: list[RenderedStack]) -> tuple[RenderedStack, ...]:
     known = {stack.name: stack for stack in stacks}
     for stack in stacks:
         for missing in sorted(stack.needs - set(known)):
-            raise ConfigurationInvalid(f"stacks.yaml.j2: {stack.name}: from: there is no stack {missing!r}")
+            raise ConfigurationInvalid(f"{_LISTING}: {stack.name}: from: there is no stack {missing!r}")
     try:
         order = tuple(TopologicalSorter({stack.name: sorted(stack.needs) for stack in stacks}).static_order())
     except CycleError as error:
-        raise ConfigurationInvalid(f"stacks.yaml.j2: a cycle: {' → '.join(error.args[1])}") from error
+        raise ConfigurationInvalid(f"{_LISTING}: a cycle: {' → '.join(error.args[1])}") from error
     return tuple(known[name] for name in order)
 
 
 def render_text(templates: Path, name: str, facts: Mapping[str, Any]) -> str:
     """Return template `name` of directory `templates` rendered with `facts`.
 
-    Raises ConfigurationInvalid with file and line for an undefined variable, bad syntax or a missing template.
+    Raises ConfigurationInvalid with file and line for an undefined variable, bad syntax, a missing template or a loop.
     """
     try:
         return _jinja(templates).get_template(name).render(**facts)
@@ -149,7 +176,10 @@ def render_text(templates: Path, name: str, facts: Mapping[str, Any]) -> str:
         raise ConfigurationInvalid(f"{templates / (error.name or name)}: no such template") from error
     except jinja2.TemplateSyntaxError as error:
         raise ConfigurationInvalid(f"{templates / (error.name or name)}:{error.lineno}: {error.message}") from error
-    except (jinja2.TemplateError, TypeError, ValueError, AttributeError, LookupError) as error:
+    except RecursionError as error:
+        place = _template_line(error, templates, name)
+        raise ConfigurationInvalid(f"{place}: it includes itself, or goes too deep") from error
+    except _RAISED as error:
         raise ConfigurationInvalid(f"{_template_line(error, templates, name)}: {error}") from error
 
 
@@ -175,23 +205,35 @@ def write(stacks: tuple[RenderedStack, ...], directory: Path) -> tuple[Path, ...
 @cache
 def _jinja(templates: Path) -> jinja2.Environment:
     # These are YAML and configuration files, not HTML: escaping would damage them.
-    return jinja2.Environment(  # noqa: S701
+    made = jinja2.Environment(  # noqa: S701
         loader=jinja2.FileSystemLoader(templates),
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.policies["json.dumps_function"] = _quoted
+    return made
+
+
+def _quoted(value: object, **options: Any) -> str:
+    """Return JSON that is YAML too, which has no pairs of \\u for one character."""
+    return _PAIR.sub(lambda pair: str(json.loads(f'"{pair[0]}"')), json.dumps(value, **options))
 
 
 def _provider(templates: Path, provider: Provider) -> tuple[dict[str, str], dict[str, str]]:
     names = {kind: f"providers/{provider.value}/{kind}.yaml" for kind in _PROVIDED}
     registry = {f"Region::{kind.capitalize()}": name for kind, name in names.items()}
+    return registry, {name: _text(templates / name) for name in names.values()}
+
+
+def _text(path: Path) -> str:
     try:
-        files = {name: (templates / name).read_text(encoding="utf-8") for name in names.values()}
+        return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigurationInvalid(f"{error.filename}: cannot be read: {error.strerror}") from error
-    return registry, files
+        raise ConfigurationInvalid(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigurationInvalid(f"{path}: cannot be read: it is not UTF-8") from error
 
 
 def _yaml(text: str, name: str) -> dict[str, Any]:

@@ -14,15 +14,12 @@ from typing import Any
 import yaml
 
 from pipeline.errors import ConfigurationInvalid
+from pipeline.yamlnodes import MISREAD, Key, marked, measure
 
 __all__ = ["MOST", "Document", "Key", "read"]
 
-Key = tuple[str, ...]
-"""Where a value is in a document: ("topology", "engine", "count")."""
-
 MOST = 10_000  # values in one document, with each alias written out: the shipped files have some 100
 _MERGE = "tag:yaml.org,2002:merge"
-_MISREAD = (ValueError, LookupError, ArithmeticError, AttributeError)  # of PyYAML's own reading of one scalar
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,35 +63,10 @@ def _parse(text: str) -> tuple[yaml.Node | None, Any]:
         node = loader.get_single_node()
         if node is None:
             return None, None
-        _measure(node, (), {})
+        measure(node, MOST)
         return node, loader.construct_document(node)
     finally:
         loader.dispose()
-
-
-def _measure(node: yaml.Node, key: Key, known: dict[int, int]) -> int:
-    """Return how many values `node` is with its aliases written out, before any of them is made."""
-    if id(node) in known:
-        if not known[id(node)]:
-            raise _marked(f"{_dotted(key)}an alias stands for what it is in itself", node)
-        return known[id(node)]
-    known[id(node)] = 0  # under way
-    size = 1
-    for name, child in _children(node):
-        size += _measure(child, (*key, name), known)
-        if size > MOST:
-            raise _marked(f"{_dotted(key)}its aliases write out more than {MOST} values", node)
-    known[id(node)] = size
-    return size
-
-
-def _children(node: yaml.Node) -> Iterator[tuple[str, yaml.Node]]:
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            yield "?", key
-            yield str(key.value) if isinstance(key, yaml.ScalarNode) else "?", value
-    elif isinstance(node, yaml.SequenceNode):
-        yield from ((str(index), child) for index, child in enumerate(node.value))
 
 
 def _lines(node: yaml.Node | None, key: Key = ()) -> Iterator[tuple[Key, int]]:
@@ -112,8 +84,8 @@ class _Loader(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
-        except _MISREAD as error:
-            raise _marked(f"no value can be made of this: {str(error).splitlines()[0]}", node) from error
+        except MISREAD as error:
+            raise marked(f"no value can be made of this: {str(error).splitlines()[0]}", node) from error
 
 
 def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -125,7 +97,7 @@ def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
             continue
         key = loader.construct_object(key_node)
         if key in seen:
-            raise _marked(f"key {key!r} is given twice", key_node)
+            raise marked(f"key {key!r} is given twice", key_node)
         seen.add(key)
     return mapping
 
@@ -133,15 +105,7 @@ def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
 
 
-def _marked(problem: str, node: yaml.Node) -> yaml.MarkedYAMLError:
-    return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
-
-
 def _place(path: Path, error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     line = f":{mark.line + 1}" if mark else ""
     return f"{path}{line}: {getattr(error, 'problem', None) or 'is not UTF-8 YAML'}"
-
-
-def _dotted(key: Key) -> str:
-    return f"{'.'.join(key)}: " if key else ""

@@ -88,7 +88,7 @@ def _launched(stack: RenderedStack, template: Template, outputs: Mapping[str, Ma
             yield from (replace(one, file=listing, resource=stack.name) for one in found)
     for name, (source, *path) in stack.inputs.items():
         if source != GIVEN and path and path[0] not in outputs.get(source, {path[0]: None}):
-            known = ", ".join(outputs[source])
+            known = ", ".join(map(str, outputs[source]))
             yield Finding(listing, stack.name, name, f"an output of stack {source} ({known})", path[0])
 
 

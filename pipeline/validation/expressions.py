@@ -64,7 +64,7 @@ class Parameter:
         """Return `value` as Heat reads one of this type; as it is where it cannot be read so."""
         try:
             return _READERS[self.type](value)
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             return value
 
 
@@ -100,7 +100,7 @@ class Scope:
         if name == "get_param":
             return self._parameter(argument)
         if name == "if" and isinstance(argument, list) and len(argument) in (2, 3):
-            told = argument[0] if isinstance(argument[0], str) else json.dumps(argument[0], sort_keys=True)
+            told = argument[0] if isinstance(argument[0], str) else json.dumps(argument[0], default=str)
             otherwise = argument[2] if len(argument) == 3 else ABSENT
             return Either(told, self.holds(argument[0]), argument[1], otherwise)
         return Unknown(_RESULTS.get(name, "any"))
@@ -112,6 +112,8 @@ class Scope:
             if value.holds is None:
                 return Unknown("any")
             return self.resolved(value.then if value.holds else value.otherwise)
+        if value is not node:
+            return value  # of a parameter, whose value is data: what looks like a function there is none
         if isinstance(value, dict):
             return {key: self.resolved(one) for key, one in value.items()}
         if isinstance(value, list):
@@ -146,8 +148,10 @@ class Scope:
 
     def _parameter(self, argument: Any) -> Any:
         name, *path = argument if isinstance(argument, list) and argument else [argument]
+        if not isinstance(name, str):
+            return Unknown("any")
         if name not in self.values:
-            known = self.parameters.get(name) if isinstance(name, str) and not path else None
+            known = None if path else self.parameters.get(name)
             return Unknown("string" if name in PSEUDO else _KINDS.get(known.type, "any") if known else "any")
         value = self.values[name]
         for step in path:
@@ -155,7 +159,7 @@ class Scope:
             if isinstance(value, Mapping) and isinstance(step, str) and step in value:
                 value = value[step]
             elif isinstance(value, Sequence) and isinstance(step, int) and not isinstance(value, str):
-                value = value[step] if step < len(value) else ""
+                value = value[step] if -len(value) <= step < len(value) else ""
             else:
                 return Unknown("any") if _unknown(value) or _unknown(step) else ""
         return Unknown("any") if path and _unknown(value) else value

@@ -91,7 +91,7 @@ def _lost_attribute(call: _Call, template: Template, nested: Nested, catalogue: 
             kind = template.resources[resource].get("type")
         case _:
             return
-    if kind in nested:
+    if isinstance(kind, str) and kind in nested:
         for expected, found in _lost_output(nested[kind], attribute, path):
             yield Finding(template.file, call.resource, call.path, expected, found), catalogue.releases
         return
@@ -111,17 +111,17 @@ def _lost_output(template: Template, attribute: str, path: list[Any]) -> Iterato
     known = template.outputs
     if attribute not in known:
         if attribute != "show" and not attribute.startswith("resource."):
-            yield f"an output of {template.file} ({', '.join(known)})", attribute
+            yield f"an output of {template.file} ({', '.join(map(str, known))})", attribute
         return
     value = known[attribute].get("value")
     literal = isinstance(value, dict) and template.scope({}).function_of(value) is None
     if path and isinstance(path[0], str) and literal and path[0] not in value:
-        yield f"a key of output {attribute} of {template.file} ({', '.join(value)})", path[0]
+        yield f"a key of output {attribute} of {template.file} ({', '.join(map(str, value))})", path[0]
 
 
 def _lost_names(name: str, resource: Mapping[str, Any], template: Template) -> Iterator[Finding]:
     for needed in _depends_on(resource):
-        if needed not in template.resources:
+        if not isinstance(needed, str) or needed not in template.resources:
             expected = f"a resource of this template{nearest(needed, template.resources)}"
             yield Finding(template.file, name, "depends_on", expected, str(needed))
     condition = resource.get("condition")

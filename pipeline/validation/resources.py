@@ -95,7 +95,10 @@ class Checker:
         yield from ((_placed(one, template, name), self._all) for one in wrong)
         passed = {key: scope.resolved(value) for key, value in given.items() if key in inner.properties}
         for found, releases in self._check(inner, passed, above):
-            yield replace(found, resource=" > ".join(part for part in (name, found.resource) if part)), releases
+            yield (
+                replace(found, resource=" > ".join(str(part) for part in (name, found.resource) if part != "")),
+                releases,
+            )
 
     def _plain(
         self, template: Template, name: str, kind: str, given: Mapping[str, Any], scope: Scope

@@ -10,9 +10,10 @@ from typing import Any
 import yaml
 
 from pipeline.hot import parse
+from pipeline.validation.constraints import read_constraints, wrong_constraints
 from pipeline.validation.expressions import Parameter, Scope
 from pipeline.validation.schemas import Catalogue, Properties, Property
-from pipeline.validation.values import Mismatch, check, nearest, refused
+from pipeline.validation.values import Mismatch, check, nearest, refused, shown
 
 __all__ = ["Finding", "Template"]
 
@@ -43,7 +44,7 @@ class Finding:
     advice: bool = False
 
     def __str__(self) -> str:
-        place = ": ".join(part for part in (self.file, self.resource, self.path) if part)
+        place = ": ".join(str(part) for part in (self.file, self.resource, self.path) if part != "")
         return f"{place}: expected {self.expected}, found {self.found}"
 
 
@@ -144,7 +145,11 @@ class Template:
         for name, one in self.parameters.items():
             if one.type not in _AS_PROPERTY:
                 yield Finding(self.file, "", f"parameters.{name}.type", f"one of {', '.join(_AS_PROPERTY)}", one.type)
-            elif one.default not in (None, ""):
+                continue
+            given = self.section("parameters")[name].get("constraints")
+            for place, expected, found in wrong_constraints(given, one.type):
+                yield Finding(self.file, "", f"parameters.{name}.constraints{place}", expected, shown(found))
+            if one.default not in (None, ""):
                 yield from self.misread(name, one.default, f"parameters.{name}.default")
 
     def misread(self, name: str, value: Any, path: str) -> Iterator[Finding]:
@@ -180,19 +185,5 @@ def _as_property(one: Parameter) -> Property:
 
 
 def _parameter(one: Mapping[str, Any]) -> Parameter:
-    given = one.get("constraints") or ()
-    constraints = (_constraint(entry) for entry in given if isinstance(entry, dict))
-    return Parameter(
-        str(one.get("type")), tuple(found for found in constraints if found), "default" in one, one.get("default")
-    )
-
-
-def _constraint(entry: Mapping[str, Any]) -> tuple[Any, ...]:
-    for kind, value in entry.items():
-        if kind in ("range", "length") and isinstance(value, dict):
-            return (kind, value.get("min"), value.get("max"))
-        if kind == "modulo" and isinstance(value, dict):
-            return (kind, value.get("step"), value.get("offset"))
-        if kind in ("allowed_values", "allowed_pattern", "custom_constraint"):
-            return ({"allowed_values": "allowed", "allowed_pattern": "pattern"}.get(kind, "custom"), value)
-    return ()
+    kind = str(one.get("type"))
+    return Parameter(kind, read_constraints(one.get("constraints"), kind), "default" in one, one.get("default"))

@@ -14,7 +14,7 @@ from typing import Any
 from pipeline.validation.expressions import ABSENT, Either, Scope, Unknown
 from pipeline.validation.schemas import Advice, Properties, Property
 
-__all__ = ["Mismatch", "advised", "check", "check_all", "nearest", "refused"]
+__all__ = ["Mismatch", "advised", "check", "check_all", "nearest", "refused", "shown"]
 
 _EMPTY: Mapping[str, Any] = {"String": "", "Integer": 0, "Number": 0, "Boolean": False, "Map": {}, "List": []}
 _MISFITS = {
@@ -76,11 +76,11 @@ def check(value: Any, known: Property, path: str, scope: Scope) -> Iterator[Mism
         return
     value = _EMPTY.get(known.type) if value is None else value
     if not _fits(value, known):
-        yield Mismatch(path, _WORDS[known.type], _shown(value))
+        yield Mismatch(path, _WORDS[known.type], shown(value))
         return
     if not isinstance(value, Mapping | list) or not _has_function(value, scope):
         for expected in refused(value, known):
-            yield Mismatch(path, expected, _shown(value))
+            yield Mismatch(path, expected, shown(value))
     if known.keys is not None and isinstance(value, Mapping):
         yield from check_all(value, known.keys, f"{path}.", path, scope)
     elif known.items is not None and isinstance(value, list):
@@ -99,6 +99,7 @@ def _check_either(value: Either, known: Property, path: str, scope: Scope) -> It
 
 def refused(value: Any, known: Property) -> Iterator[str]:
     """Yield what a value of the right type should have been."""
+    value = _EMPTY.get(known.type) if value is None else value
     text = str(value) if known.type == "String" else value
     for kind, *limits in known.constraints:
         if told := _RULES[kind](text, known, *limits):
@@ -114,8 +115,14 @@ def advised(path: str, advice: Advice) -> Mismatch:
 
 def nearest(name: object, known: Mapping[str, Any]) -> str:
     """Return " (NAME?)" with the known name that is nearest, or ""."""
-    near = get_close_matches(str(name), known, 1)
+    near = get_close_matches(str(name), map(str, known), 1)
     return f" ({near[0]}?)" if near else ""
+
+
+def shown(value: object) -> str:
+    """Return a value as findings tell of it."""
+    text = value if isinstance(value, str) and value else json.dumps(value, default=str)
+    return text if len(text) <= 60 else f"{text[:60]}…"
 
 
 def _fits(value: Any, known: Property) -> bool:
@@ -124,7 +131,7 @@ def _fits(value: Any, known: Property) -> bool:
     if known.type in ("Integer", "Number"):
         try:
             int(value) if known.type == "Integer" else float(value)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
             return False
         return True
     if known.type == "Boolean":
@@ -141,17 +148,16 @@ def _has_function(value: Any, scope: Scope) -> bool:
     return any(scope.function_of(one) is not None for one in parts)
 
 
-def _shown(value: Any) -> str:
-    text = value if isinstance(value, str) and value else json.dumps(value, default=str)
-    return text if len(text) <= 60 else f"{text[:60]}…"
-
-
 def _allowed(value: Any, known: Property, allowed: list[Any]) -> str:
     alike = [str(one) for one in allowed] if known.type == "String" else allowed
     if known.type in ("Integer", "Number") and not isinstance(value, list):
-        value = float(value)
+        value = _number(value)
     values = value if isinstance(value, list) else [value]
     return "" if all(one in alike for one in values) else f"one of {', '.join(map(str, allowed))}"
+
+
+def _number(value: Any) -> Any:
+    return float(value) if isinstance(value, str) else value
 
 
 def _within(number: float, what: str, least: float | None, most: float | None) -> str:
@@ -173,10 +179,10 @@ def _custom(value: Any, _: Property, name: str) -> str:
 _RULES: Mapping[str, Callable[..., str]] = {
     "allowed": _allowed,
     "pattern": lambda value, _, pattern: "" if re.fullmatch(pattern, str(value)) else f"what matches {pattern}",
-    "range": lambda value, _, least, most: _within(float(value), "a number", least, most),
+    "range": lambda value, _, least, most: _within(_number(value), "a number", least, most),
     "length": lambda value, _, least, most: _within(len(value), "a length", least, most),
     "modulo": lambda value, _, step, offset: (
-        "" if float(value) % step == offset else f"a multiple of {step} and {offset} more"
+        "" if _number(value) % step == offset else f"a multiple of {step} and {offset} more"
     ),
     "custom": _custom,
 }
@@ -186,7 +192,7 @@ def _parses(parse: Callable[[str], object]) -> Callable[[Any], bool]:
     def holds(value: Any) -> bool:
         try:
             parse(value)
-        except (ValueError, TypeError, zoneinfo.ZoneInfoNotFoundError):
+        except (ValueError, TypeError, OSError, RecursionError, zoneinfo.ZoneInfoNotFoundError):
             return False
         return isinstance(value, str)
 

@@ -118,6 +118,30 @@ def test_only_keystones_users_need_heat_to_be_told_a_secret() -> None:
 # --- what a rendering is
 
 
+ODD = ("20.10", "NO", "null", "Debian #12", "a: b", "a'b\"<&>\\", "Grün 🐧", " *x", "")
+
+
+@pytest.mark.parametrize("text", ODD)
+def test_a_text_of_the_environment_reaches_heat_as_it_is(text: str) -> None:
+    engine = LOCAL.topology.engine.model_copy(update={"image": text, "flavor": text})
+    update = {
+        "topology": LOCAL.topology.model_copy(update={"engine": engine}),
+        "heat": LOCAL.heat.model_copy(update={"region": text}),
+        "network": LOCAL.network.model_copy(update={"external_network": text, "dns": (text,)}),
+    }
+    stacks = {stack.name: stack for stack in render(LOCAL.model_copy(update=update), TEMPLATES)}
+    assert [stacks["engine"].parameters[key] for key in ("image", "flavor")] == [text, text]
+    assert stacks["identity"].parameters["region_name"] == text
+    assert [stacks["network"].parameters[key] for key in ("external_network", "dns")] == [text, text]
+    assert isinstance(stacks["engine"].parameters["boot_timeout"], int)
+
+
+def test_an_environment_whose_name_is_a_word_of_yaml_keeps_it() -> None:
+    network = render(LOCAL.model_copy(update={"name": "no"}), TEMPLATES)[0]
+    properties = yaml.safe_load(network.template)["resources"]["network"]["properties"]
+    assert properties["name"] == "no"
+
+
 @pytest.mark.parametrize("provider", list(Provider))
 def test_every_provider_makes_the_same_stacks_in_the_same_order(
     local: tuple[RenderedStack, ...], provider: Provider
@@ -206,6 +230,44 @@ def test_an_error_of_python_in_a_template_is_named_with_its_line(tmp_path: Path)
     assert _refused(templates).message.startswith(f"{tmp_path}/one.yaml.j2:2: unsupported operand")
 
 
+@pytest.mark.parametrize(
+    "loop",
+    [
+        "{% include 'one.yaml.j2' %}",
+        "{% import 'one.yaml.j2' as one %}",
+        "{% macro on() %}{{ on() }}{% endmacro %}{{ on() }}",
+    ],
+)
+def test_a_template_that_includes_itself_is_named(tmp_path: Path, loop: str) -> None:
+    templates = _templates(tmp_path, stacks="one: {}\n", one=f"a: 1\n{loop}\n")
+    assert _refused(templates).message == f"{tmp_path}/one.yaml.j2:2: it includes itself, or goes too deep"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{{ 1 / 0 }}", "division by zero"),
+        ("{{ 10.0 ** 400 }}", "Numerical result"),
+        ("{{ cycler() }}", "at least one"),
+    ],
+)
+def test_a_template_that_cannot_be_worked_out_is_named_with_its_line(tmp_path: Path, text: str, told: str) -> None:
+    message = _refused(_templates(tmp_path, stacks="one: {}\n", one=f"a: 1\nb: {text}\n")).message
+    assert message.startswith(f"{tmp_path}/one.yaml.j2:2: ")
+    assert told in message
+
+
+def test_more_loops_in_one_another_than_python_takes_are_told(tmp_path: Path) -> None:
+    loops = "{% for x in [1] %}" * 25 + "{% endfor %}" * 25
+    message = _refused(_templates(tmp_path, stacks="one: {}\n", one=loops)).message
+    assert message.startswith(f"{tmp_path}/one.yaml.j2: too many statically nested blocks")
+
+
+def test_a_template_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "one.yaml.j2").symlink_to("/proc/self/mem")
+    assert "one.yaml.j2: [Errno 5]" in _refused(_templates(tmp_path, stacks="one: {}\n")).message
+
+
 def test_bad_syntax_is_named_with_file_and_line(tmp_path: Path) -> None:
     templates = _templates(tmp_path, stacks="one: {}\n", one="a: 1\n{% for x %}\n")
     assert _refused(templates).message.startswith(f"{tmp_path}/one.yaml.j2:2: ")
@@ -234,6 +296,30 @@ def test_a_stack_may_take_nothing_at_all(tmp_path: Path) -> None:
     assert (only.parameters, only.inputs) == ({}, {})
 
 
+@pytest.mark.parametrize(
+    ("listing", "told"),
+    [
+        ("one: foo", "one: expected a mapping by name, found 'foo'"),
+        ("one: {from: [a]}", "one: from: expected a mapping by name, found ['a']"),
+        ("one: {from: {x: 3}}", "one: from: x: expected STACK.OUTPUT, found 3"),
+        ("one: {parameters: [a]}", "one: parameters: expected a mapping by name, found ['a']"),
+        ("one: {parameters: {1: a}}", "one: parameters: expected a mapping by name, found {1: 'a'}"),
+        ("one: {parameters: {a: !!binary eA==}}", "one: parameters: not what Heat can be sent: Object of type bytes"),
+        ("one: {parameters: {a: {1: x, b: y}}}", "one: parameters: not what Heat can be sent: '<' not supported"),
+        ("one: {parameters: {a: .nan}}", "one: parameters: not what Heat can be sent: Out of range float"),
+        ("1: {}", "1: expected the name of a stack, as text"),
+    ],
+)
+def test_an_entry_of_another_shape_is_named(tmp_path: Path, listing: str, told: str) -> None:
+    message = _refused(_templates(tmp_path, stacks=listing, one="a: 1\n")).message
+    assert message.startswith(f"stacks.yaml.j2: {told}")
+
+
+def test_a_character_that_yaml_does_not_take_is_named_with_the_rendered_line(tmp_path: Path) -> None:
+    templates = _templates(tmp_path, stacks="one: {}\n", one="a: 1\nb: \x07\n")
+    assert _refused(templates).message == "one.yaml.j2: rendered line 2: character #x0007 is not allowed"
+
+
 def test_an_unknown_stack_among_inputs_is_named(tmp_path: Path) -> None:
     templates = _templates(tmp_path, stacks="one: {from: {a: nowhere.a}}\n", one="a: 1\n")
     assert _refused(templates).message == "stacks.yaml.j2: one: from: there is no stack 'nowhere'"
@@ -249,6 +335,12 @@ def test_a_provider_without_its_files_is_named(tmp_path: Path) -> None:
     (tmp_path / "stacks.yaml.j2").write_text("one: {}\n", "utf-8")
     with pytest.raises(ConfigurationInvalid, match=r"providers/local/network\.yaml: cannot be read"):
         render(BARE, tmp_path)
+
+
+def test_a_file_of_a_provider_that_is_no_text_is_named(tmp_path: Path) -> None:
+    templates = _templates(tmp_path, stacks="one: {}\n", one="a: 1\n")
+    (templates / "providers/local/host.yaml").write_bytes(b"\xff")
+    assert _refused(templates).message == f"{tmp_path}/providers/local/host.yaml: cannot be read: it is not UTF-8"
 
 
 def test_text_is_not_escaped_as_html_would_be(tmp_path: Path) -> None:

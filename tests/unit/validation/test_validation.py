@@ -81,6 +81,96 @@ def test_a_type_without_its_template_is_told(catalogue: Catalogue) -> None:
     ]
 
 
+WRONG_CONSTRAINTS = {
+    "type: string, constraints: 5": ": expected a list, found 5",
+    "type: string, constraints: [5]": ".0: expected one of range, length, ",
+    "type: string, constraints: [{description: x}]": ".0: expected one of range, length, ",
+    "type: string, constraints: [{allowed_pattern: '['}]": ".0.allowed_pattern: expected a regular expression (",
+    "type: string, constraints: [{allowed_pattern: 5}]": ".0.allowed_pattern: expected a regular expression, found 5",
+    "type: string, constraints: [{allowed_values: 5}]": ".0.allowed_values: expected a list, found 5",
+    "type: string, constraints: [{custom_constraint: []}]": ".0.custom_constraint: expected a name, found []",
+    "type: string, constraints: [{range: {min: 1}}]": ".0: expected range for a parameter of type number only",
+    "type: number, constraints: [{length: {min: 1}}]": ".0: expected length for a parameter of type string or ",
+    "type: number, constraints: [{range: {min: x}}]": ".0.range: expected min, max or both, as numbers",
+    "type: number, constraints: [{range: 5}]": ".0.range: expected min, max or both, as numbers, found 5",
+    "type: string, constraints: [{length: {max: 1.5}}]": ".0.length: expected min, max or both, as whole numbers",
+    "type: number, constraints: [{modulo: {step: 0, offset: 0}}]": ".0.modulo: expected a step that is not 0",
+}
+
+
+@pytest.mark.parametrize("facts", WRONG_CONSTRAINTS)
+def test_a_constraint_that_heat_does_not_take_is_told(facts: str, catalogue: Catalogue) -> None:
+    body = f"parameters: {{one: {{default: '12', {facts}}}}}\nresources: {{}}"
+    (told,) = _told(validate("x", [_stack(body)], catalogue))
+    expected = f"templates/one.yaml.j2: parameters.one.constraints{WRONG_CONSTRAINTS[facts]}"
+    assert told.startswith(expected)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        "type: number, constraints: [{range: {min: '3', max: 1e3}}, {modulo: {step: 4, offset: 0}}]",
+        "type: string, constraints: [{length: {max: 2}}, {allowed_pattern: '[0-9]+'}, {allowed_values: [12]}]",
+        "type: comma_delimited_list, constraints: [{length: {min: 1}, description: some}]",
+    ],
+)
+def test_constraints_that_heat_takes_are_not_blamed(facts: str, catalogue: Catalogue) -> None:
+    body = f"parameters: {{one: {{default: '12', {facts}}}}}\nresources: {{}}"
+    assert _told(validate("x", [_stack(body)], catalogue)) == []
+
+
+def test_a_number_beyond_all_others_is_told(catalogue: Catalogue) -> None:
+    body = f"resources: {{text: {{type: OS::Heat::RandomString, properties: {{length: {10**400}}}}}}}"
+    (problem,) = validate("x", [_stack(body)], catalogue)
+    assert problem.finding.expected == "a number of at least 1 and at most 512"
+
+
+def test_a_part_of_a_list_that_is_not_there_is_empty_from_either_end(catalogue: Catalogue) -> None:
+    for index in (9, -9):
+        body = (
+            "parameters: {networks: {type: comma_delimited_list, default: 'a,b'}}\n"
+            "resources: {port: {type: OS::Neutron::Port,"
+            f" properties: {{network: {{get_param: [networks, {index}]}}}}}}}}"
+        )
+        (told,) = _told(validate("x", [_stack(body)], catalogue))
+        assert told.endswith('properties.network: expected a name or an id (neutron.network), found ""')
+
+
+ODD = {
+    "a-parameter-that-holds-what-looks-like-itself": (
+        "parameters: {one: {type: json, default: {a: {get_param: one}}}}\n"
+        "resources: {inner: {type: Region::Inner, properties: {name: x, facts: {get_param: one}}}}"
+    ),
+    "a-parameter-by-no-name": "resources: {net: {type: OS::Neutron::Net, properties: {name: {get_param: [{a: b}]}}}}",
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_what_is_odd_is_looked_at_all_the_same(name: str, catalogue: Catalogue) -> None:
+    assert _told(validate("x", [_stack(ODD[name])], catalogue)) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("resources: {net: {type: OS::Neutron::Net, depends_on: [[a]]}}", "net: depends_on: expected a resource"),
+        ("resources: {1: {}}", "1: expected a type, and properties by name, found None"),
+        (
+            "resources: {net: {type: [a]}}\noutputs: {out: {value: {get_attr: [net, show]}}}",
+            "net: expected a type, and properties by name, found ['a']",
+        ),
+        (
+            "resources: {inner: {type: Region::Inner, properties: {name: x}}}\n"
+            "outputs: {1: {value: {get_attr: [inner, id]}}}",
+            "outputs.1.value: expected an output of templates/inner.yaml (ids), found id",
+        ),
+        ("description: \x07", "rendered line 2: expected YAML, found character #x0007 is not allowed"),
+    ],
+)
+def test_a_template_of_odd_shapes_is_told_about(body: str, told: str, catalogue: Catalogue) -> None:
+    assert told in "\n".join(_told(validate("x", [_stack(body)], catalogue)))
+
+
 # --- what differs between Heats
 
 
