@@ -276,7 +276,7 @@ def test_a_connection_that_drops_after_any_number_of_bytes_leaves_no_thread_and_
                 _use(cut.port, server, key)
             except HostUnreachable:
                 continue
-            # Packets are padded and joined as it comes: near the end, a use may need fewer bytes than the first did; and
+            # Packets are padded and joined as it comes: near the end, a use may need fewer bytes than the first, and
             # one that is cut in its goodbye has had all it asked for.
             assert budget > total * 0.7
     server.cut()
