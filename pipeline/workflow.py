@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -209,6 +210,7 @@ class Pipeline:
             plan = self._stacks(scaling.of(stacks.environment), stacks.cloud).survey(release.id)
             plan.require(())
             leaving = {*scaling.names, *hosts_leaving(plan)}
+            self._require_writable(name)  # a host that was drained for nothing is out of service
             built = self.build(release.id) if scaling.coming or leaving - set(scaling.names) else None
             with self._recorded("scale", name, release) as outcome:
                 outcome.counts.update(hosts_coming=scaling.coming, hosts_leaving=len(scaling.leaving))
@@ -219,6 +221,11 @@ class Pipeline:
                 self._stacks(self.environment(name), stacks.cloud).launch(plan, run.log.id, ())
                 self._bring_up(name, release, built, outcome, run)
         return scaling
+
+    def _require_writable(self, name: str) -> None:
+        path = self.workspace.environments / f"{name}.yaml"
+        if not all(os.access(place, os.W_OK) for place in (path, path.parent)):
+            raise ConfigurationInvalid(f"{path}: cannot be written", hint="scale from a checkout of your own")
 
     def _set_count(self, name: str, scaling: Scaling) -> None:
         path, role = self.workspace.environments / f"{name}.yaml", scaling.role.value

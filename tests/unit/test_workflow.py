@@ -618,6 +618,13 @@ def test_more_hosts_are_written_down_and_launched(scalable: Here, launched: list
     assert "local-api" in launched
 
 
+def test_no_host_is_drained_where_the_file_could_not_say_so(scalable: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.access", lambda path, mode: not str(path).endswith("local.yaml"))
+    with pytest.raises(ConfigurationInvalid, match=r"local\.yaml: cannot be written"):
+        scalable.scale("local", Role.ENGINE, 1)
+    assert scalable.remote.steps(stop="^systemctl stop --no-block heat-") == []
+
+
 def test_a_deploy_drains_hosts_that_only_the_file_has_given_up(scalable: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     set_value(scalable.workspace.environments / "local.yaml", ("topology", "engine", "count"), 1)
     _foresee(monkeypatch, GIVEN_UP)
