@@ -12,7 +12,16 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from pipeline import mistakes
 from pipeline.errors import ConfigurationInvalid
@@ -46,6 +55,8 @@ STAGES = "stages"
 _NAME = re.compile(r"^[a-z][a-z0-9-]{0,30}$")
 _RELEASE_URL = re.compile(r"https://[^\s\"\\@{}/]+/[^\s\"\\@{}]*\{archive\}[^\s\"\\@{}]*")
 _AMQP, _AMQPS = 5672, 5671  # what IANA has for the broker's protocol, plain and over TLS
+_BESIDE_APIS = (3306, 4369, _AMQPS, _AMQP, 25672)  # what database, Erlang's port mapper and broker have on one machine
+_OF_LOCAL_CLOUD = "local"  # its only flavor and its only image
 _WITH_PASSWORD = re.compile(r"://[^@\s]*:\S*@")  # a password may hold any sign, a slash too
 
 
@@ -95,8 +106,8 @@ class Hosts(_Frozen):
     """How many hosts a role has, of what size, and where. The local cloud heeds the number alone."""
 
     count: int = Field(ge=1, le=200)
-    flavor: str = "local"
-    image: str = "local"
+    flavor: str = _OF_LOCAL_CLOUD
+    image: str = _OF_LOCAL_CLOUD
     placement: Placement = Placement.APART_IF_POSSIBLE
     availability_zones: tuple[CloudName, ...] = ()
     """Nova's; hosts go to one after the other."""
@@ -251,8 +262,15 @@ class HeatSettings(_Frozen):
     api_processes: int = Field(ge=1, le=64)
     api_threads: int = Field(ge=1, le=64)
     graceful_shutdown_timeout: Seconds
-    api_port: int = Field(default=8004, ge=1, le=65535)
-    cfn_port: int = Field(default=8000, ge=1, le=65535)
+    api_port: int = Field(default=8004, ge=1024, le=65535)
+    """From 1024 on, as `cfn_port`: the APIs run as a user that may not listen below."""
+    cfn_port: int = Field(default=8000, ge=1024, le=65535)
+
+    @model_validator(mode="after")
+    def _two_ports(self) -> HeatSettings:
+        if self.api_port == self.cfn_port:
+            raise ValueError("cfn_port must not be api_port: both APIs listen on the same hosts")
+        return self
 
 
 class Deadlines(_Frozen):
@@ -346,6 +364,26 @@ class Environment(_Frozen):
     secrets: Secrets = Secrets()
     tls: Tls | None = None
     stacks: StackRules = StackRules()
+
+    @field_validator("topology")
+    @classmethod
+    def _sizes_that_a_cloud_has(cls, topology: Topology, given: ValidationInfo) -> Topology:
+        for stack in topology.stacks if given.data.get("provider") is Provider.OPENSTACK else ():
+            for key in ("flavor", "image"):
+                if getattr(getattr(topology, stack), key) == _OF_LOCAL_CLOUD:
+                    raise ValueError(f"{stack}.{key} must be given: {_OF_LOCAL_CLOUD!r} is of the local cloud alone")
+        return topology
+
+    @field_validator("heat")
+    @classmethod
+    def _ports_that_are_free(cls, heat: HeatSettings, given: ValidationInfo) -> HeatSettings:
+        ssh, topology = given.data.get("ssh"), given.data.get("topology")
+        for key, port in (("api_port", heat.api_port), ("cfn_port", heat.cfn_port)):
+            if ssh and port == ssh.port:
+                raise ValueError(f"{key} must not be ssh.port: sshd listens there")
+            if topology and topology.control and port in _BESIDE_APIS:
+                raise ValueError(f"{key} must not be {port}: on a control host database or broker listens there")
+        return heat
 
     @property
     def scheme(self) -> str:

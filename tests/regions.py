@@ -15,6 +15,7 @@ _ROUTED = {
     "operator_cidr": "198.18.1.0/24",
     "dns": ["198.18.2.1"],
 }
+_SIZE = {"flavor": "m1.small", "image": "debian-12"}
 EVERY_WAY = (
     {"endpoints": "none"},
     {"endpoints": "octavia"},
@@ -27,7 +28,7 @@ EVERY_WAY = (
 
 def openstack_region(**network: object) -> Environment:
     """Return a region with all that hosts may have: zones, volumes to boot from and for data, hosts kept apart."""
-    hosts = {"count": 3, "availability_zones": ["one", "two"], "volume_gb": 20, "placement": "anti-affinity"}
+    hosts = {**_SIZE, "count": 3, "availability_zones": ["one", "two"], "volume_gb": 20, "placement": "anti-affinity"}
     one = {**hosts, "count": 1}
     topology = {
         Role.DATABASE: {**one, "data_volume_gb": 50},
@@ -43,5 +44,8 @@ def openstack_region(**network: object) -> Environment:
 def small_region(provider: str = "openstack") -> Environment:
     """Return a region whose roles but the engines share one machine, on a real cloud or on the local one."""
     facts = load("local-small", _ENVIRONMENTS).model_dump() | {"provider": provider}
+    if provider == "local":
+        return Environment.model_validate(facts)
+    topology = {name: hosts and hosts | _SIZE for name, hosts in facts["topology"].items()}
     network = {**_ROUTED, "endpoints": "floating_ip"}
-    return Environment.model_validate(facts | ({"network": network} if provider == "openstack" else {}))
+    return Environment.model_validate(facts | {"topology": topology, "network": network})

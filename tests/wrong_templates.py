@@ -188,6 +188,51 @@ WRONG: Mapping[str, Wrong] = {
         'Invalid condition "wanted"',
         "net: condition: expected a condition of this template, found wanted",
     ),
+    "a-condition-in-another-that-is-not-there": Wrong(
+        "parameters: {extra: {type: string, default: ''}}\n"
+        "conditions:\n"
+        "  routed: {not: {equals: [{get_param: extra}, '']}}\n"
+        "  public: {and: [routedd, {equals: [{get_param: extra}, x]}]}\n"
+        "resources: {net: {type: OS::Neutron::Net, condition: public}}",
+        'Invalid condition "routedd"',
+        "conditions.public: expected a condition of this template (routed?), found routedd",
+    ),
+    "the-opposite-of-a-condition-that-is-not-there": Wrong(
+        "conditions: {wanted: {not: nope}}\n"
+        "resources: {net: {type: OS::Neutron::Net, properties: {name: {if: [wanted, x, y]}}}}",
+        'Invalid condition "nope"',
+        "conditions.wanted: expected a condition of this template, found nope",
+    ),
+    "a-condition-of-a-resource-without-a-name-that-is-not-there": Wrong(
+        "resources: {net: {type: OS::Neutron::Net, condition: {not: {or: [false, nope]}}}}",
+        'Invalid condition "nope"',
+        "net: condition: expected a condition of this template, found nope",
+    ),
+    "a-condition-of-an-output-that-is-not-there": Wrong(
+        "resources: {net: {type: OS::Neutron::Net}}\noutputs: {out: {value: x, condition: nope}}",
+        'Invalid condition "nope"',
+        "outputs.out.condition: expected a condition of this template, found nope",
+    ),
+    "a-circle-of-conditions": Wrong(
+        "conditions: {one: {not: two}, two: {not: one}}\nresources: {net: {type: OS::Neutron::Net, condition: one}}",
+        "Circular definition for condition",
+        "conditions.one: expected conditions that do not need one another, found one → two → one",
+    ),
+    "a-condition-that-is-another-by-name": Wrong(
+        "conditions: {wanted: true, asked: wanted}\nresources: {net: {type: OS::Neutron::Net}}",
+        'The definition of condition "asked" is invalid: wanted',
+        "conditions.asked: expected true, false or one of the functions and, contains, equals, get_param, ",
+    ),
+    "a-condition-made-of-a-function-that-is-for-values": Wrong(
+        "conditions: {wanted: {list_join: ['', [a]]}}\nresources: {net: {type: OS::Neutron::Net}}",
+        'The function "list_join" is invalid in this context',
+        "conditions.wanted: expected true, false or one of the functions and, ",
+    ),
+    "conditions-that-have-no-names": Wrong(
+        "conditions: [true]\nresources: {net: {type: OS::Neutron::Net}}",
+        "Condition definitions must be a map",
+        "conditions: expected a mapping by name, found list",
+    ),
     "a-circle": Wrong(
         "resources:\n"
         "  one: {type: OS::Neutron::Net, properties: {name: {get_resource: two}}}\n"
@@ -276,6 +321,23 @@ RIGHT: Mapping[str, str] = {
         "  ready: {type: AWS::CloudFormation::WaitCondition, properties:"
         " {Handle: {get_resource: handle}, Count: '1', Timeout: 60}}\n"
         "outputs: {data: {value: {get_attr: [ready, Data]}}}"
+    ),
+    "conditions-of-every-kind": (
+        "parameters: {flag: {type: boolean, default: true}, names: {type: comma_delimited_list, default: 'a,b'}}\n"
+        "conditions:\n"
+        "  said: false\n"
+        "  asked: {get_param: flag}\n"
+        "  among: {contains: [a, {get_param: names}]}\n"
+        "  reckoned: {yaql: {expression: '$.data.flag', data: {flag: {get_param: flag}}}}\n"
+        "  all: {and: [{not: said}, asked, {or: [among, reckoned]}]}\n"
+        "resources:\n"
+        "  net: {type: OS::Neutron::Net, condition: all, metadata: {not: nope}}\n"
+        "  other: {type: OS::Neutron::Net, condition: {equals: [{get_param: flag}, true]}}\n"
+        "outputs: {out: {condition: {or: [said, asked]}, value: x}}"
+    ),
+    "conditions-that-nobody-asks-for": (
+        "conditions: {one: {not: two}, two: {not: one}, three: {and: [nope, true]}}\n"
+        "resources: {net: {type: OS::Neutron::Net}}"
     ),
     "functions-within-functions": (
         "parameters: {name: {type: string, default: x}, how-many: {type: number, default: 2}}\n"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
+from pipeline.validation.conditions import Place, circle_of, unsound_conditions
 from pipeline.validation.expressions import PSEUDO, Scope
 from pipeline.validation.schemas import Catalogue
 from pipeline.validation.template import Finding, Template
@@ -38,17 +38,26 @@ def dangling(template: Template, nested: Nested, catalogue: Catalogue) -> Iterat
         yield from _lost(call, template, nested, catalogue)
     for name, one in template.resources.items():
         yield from ((found, catalogue.releases) for found in _lost_names(name, one, template))
-    if circle := _circle(template, calls):
+    yield from ((found, catalogue.releases) for found in unsound_conditions(template, _ifs(calls)))
+    if circle := circle_of(_needs(template, calls)):
         found = Finding(template.file, circle[0], "", "resources that do not need one another", " → ".join(circle))
         yield found, catalogue.releases
 
 
+def _ifs(calls: list[_Call]) -> Iterator[Place]:
+    """Yield the condition of each `if`."""
+    for call in calls:
+        if call.function == "if" and isinstance(call.argument, list) and call.argument:
+            yield Place(call.resource, call.path, call.argument[0])
+
+
 def _calls(template: Template, scope: Scope) -> Iterator[_Call]:
     for name, one in template.resources.items():
-        for key in ("properties", "metadata", "deletion_policy", "update_policy"):
+        for key in ("properties", "metadata", "deletion_policy", "update_policy", "condition"):
             yield from _within(one.get(key), name, key, scope)
     for name, one in template.outputs.items():
-        yield from _within(one.get("value"), "", f"outputs.{name}.value", scope)
+        for key in ("value", "condition"):
+            yield from _within(one.get(key), "", f"outputs.{name}.{key}", scope)
     for name, one in template.section("conditions").items():
         yield from _within(one, "", f"conditions.{name}", scope)
 
@@ -74,8 +83,6 @@ def _lost(call: _Call, template: Template, nested: Nested, catalogue: Catalogue)
         known, what = {**template.parameters, **dict.fromkeys(PSEUDO)}, "a parameter"
     elif call.function in ("get_resource", "get_attr"):
         known, what = template.resources, "a resource"
-    elif call.function == "if":
-        known, what = template.section("conditions"), "a condition"
     else:
         return
     if isinstance(first, str) and first not in known:
@@ -124,10 +131,6 @@ def _lost_names(name: str, resource: Mapping[str, Any], template: Template) -> I
         if not isinstance(needed, str) or needed not in template.resources:
             expected = f"a resource of this template{nearest(needed, template.resources)}"
             yield Finding(template.file, name, "depends_on", expected, str(needed))
-    condition = resource.get("condition")
-    if isinstance(condition, str) and condition not in template.section("conditions"):
-        expected = f"a condition of this template{nearest(condition, template.section('conditions'))}"
-        yield Finding(template.file, name, "condition", expected, condition)
 
 
 def _depends_on(resource: Mapping[str, Any]) -> list[Any]:
@@ -135,7 +138,8 @@ def _depends_on(resource: Mapping[str, Any]) -> list[Any]:
     return needed if isinstance(needed, list) else [needed]
 
 
-def _circle(template: Template, calls: list[_Call]) -> list[str]:
+def _needs(template: Template, calls: list[_Call]) -> dict[str, set[str]]:
+    """Return the resources that each needs, by name."""
     needs: dict[str, set[str]] = {
         name: {one for one in _depends_on(facts) if isinstance(one, str)} for name, facts in template.resources.items()
     }
@@ -144,8 +148,4 @@ def _circle(template: Template, calls: list[_Call]) -> list[str]:
             first = call.argument[0] if isinstance(call.argument, list) and call.argument else call.argument
             if isinstance(first, str):
                 needs[call.resource].add(first)
-    try:
-        TopologicalSorter(needs).prepare()
-    except CycleError as error:
-        return [str(name) for name in error.args[1]]
-    return []
+    return needs

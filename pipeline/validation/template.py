@@ -93,8 +93,13 @@ class Template:
     @cached_property
     def functions(self) -> frozenset[str]:
         """The functions and conditions of this version of HOT."""
-        known = self._catalogue.versions.get(self.version, {"functions": (), "conditions": ()})
-        return frozenset((*known["functions"], *known["conditions"]))
+        known = self._catalogue.versions.get(self.version, {})
+        return self.condition_functions.union(known.get("functions", ()))
+
+    @cached_property
+    def condition_functions(self) -> frozenset[str]:
+        """The functions that conditions are made of in this version of HOT."""
+        return frozenset(self._catalogue.versions.get(self.version, {}).get("conditions", ()))
 
     def scope(self, given: Mapping[str, Any]) -> Scope:
         """Return the scope of values in which parameters are as `given`, or else as they are by default."""

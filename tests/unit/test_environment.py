@@ -136,6 +136,54 @@ def test_a_mistake_is_named_with_file_line_key_and_what_was_expected(directory: 
     assert pytest.RaisesExc(ConfigurationInvalid, match=expected).matches(error), error.message
 
 
+@pytest.mark.parametrize(
+    ("heat", "expected"),
+    [
+        ("api_port: 443", r"here\.yaml:2: heat\.api_port: expected greater than or equal to 1024, found 443"),
+        ("cfn_port: 80", r"here\.yaml:2: heat\.cfn_port: expected greater than or equal to 1024, found 80"),
+        ("cfn_port: 8004", r"here\.yaml:2: heat: cfn_port must not be api_port: both APIs listen on the same hosts"),
+        ("api_port: 2222", r"here\.yaml:2: heat: api_port must not be ssh\.port: sshd listens there"),
+        ("cfn_port: 3306", r"here\.yaml:2: heat: cfn_port must not be 3306: on a control host database or broker"),
+    ],
+)
+def test_the_apis_have_ports_that_they_can_listen_on(directory: Path, heat: str, expected: str) -> None:
+    topology = "{control: {count: 1, flavor: a, image: b}, api: {count: 1}}"
+    text = f"cloud: seed\nheat: {{region: here, {heat}}}\nssh: {{port: 2222}}\ntopology: {topology}\n"
+    _write(directory, "here", text)
+    error = _refused(directory)
+    assert pytest.RaisesExc(ConfigurationInvalid, match=expected).matches(error), error.message
+
+
+def test_the_apis_may_have_a_port_that_another_service_has_on_another_host(directory: Path) -> None:
+    _write(directory, "here", "cloud: seed\nheat: {region: here, api_port: 3306}\n")
+    assert load("here", directory).heat.api_port == 3306
+
+
+@pytest.mark.parametrize(
+    ("topology", "missing"),
+    [
+        ("control: {count: 1}, api: {count: 1}", r"control\.flavor"),
+        ("control: {count: 1, flavor: m1.large}, api: {count: 1}", r"control\.image"),
+        ("engine: {flavor: local}", r"engine\.flavor"),
+    ],
+)
+def test_on_a_real_cloud_every_stack_names_what_its_hosts_are_made_of(
+    directory: Path, topology: str, missing: str
+) -> None:
+    _write(directory, "here", f"cloud: seed\nheat: {{region: here}}\ntopology: {{{topology}}}\n")
+    error = _refused(directory)
+    expected = rf"here\.yaml:3: topology: {missing} must be given: 'local' is of the local cloud alone"
+    assert pytest.RaisesExc(ConfigurationInvalid, match=expected).matches(error), error.message
+    _write(directory, "here", f"cloud: seed\nheat: {{region: here}}\ntopology: {{{topology}}}\nprovider: local\n")
+    assert load("here", directory).provider is Provider.LOCAL
+
+
+def test_roles_on_a_control_host_need_no_size_of_their_own(directory: Path) -> None:
+    control = "control: {count: 1, flavor: a, image: b}, api: {count: 1, flavor: local}"
+    _write(directory, "here", f"cloud: seed\nheat: {{region: here}}\ntopology: {{{control}}}\n")
+    assert load("here", directory).topology.stacks == ("control", "engine")
+
+
 def test_a_missing_key_is_named(directory: Path) -> None:
     _write(directory, "here", "heat: {region: here}\n")
     assert "here.yaml: cloud: is required" in _refused(directory).message

@@ -270,6 +270,12 @@ def test_a_region_with_a_control_host_on_a_real_cloud_is_valid(catalogue: Catalo
     assert _told(validate("small", render(small_region(), TEMPLATES), catalogue)) == []
 
 
+def test_a_region_with_ssh_at_another_port_on_a_real_cloud_is_valid(catalogue: Catalogue) -> None:
+    region = openstack_region()
+    elsewhere = region.model_copy(update={"ssh": region.ssh.model_copy(update={"port": 2222})})
+    assert _told(validate("local", render(elsewhere, TEMPLATES), catalogue)) == []
+
+
 def test_machines_read_a_problem_as_plain_values(catalogue: Catalogue) -> None:
     (problem,) = validate("x", [_stack(WRONG["a-wrong-type"].body)], catalogue)
     assert problem.to_json() == {
