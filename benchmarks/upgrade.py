@@ -79,7 +79,7 @@ def _theirs(waves: Callable[[Site], tuple[tuple[Host, ...], ...]], pipeline: Pip
     built, settings = pipeline.build(new), pipeline.environment(NAME).traffic
     with pipeline.site(NAME) as site:
         change = plan_upgrade(site, built.release)
-        (vhost,) = change.fleet.vhosts(Role.ENGINE)
+        vhost = change.fleet.vhost
 
         def customer() -> Any:
             return connect(NAME, pipeline.workspace.customer_clouds(NAME))

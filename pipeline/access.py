@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,8 @@ from pipeline.edges.clock import Clock
 from pipeline.edges.heat import Heat, connect
 from pipeline.edges.refusals import untouched
 from pipeline.edges.ssh import SshRemote
-from pipeline.environment import CLUSTERED, Environment, Role
+from pipeline.edges.ssh.route import Hop, Routes
+from pipeline.environment import CLUSTERED, Environment, Role, Ssh
 from pipeline.errors import ConfigurationInvalid
 from pipeline.inventory import LOOPBACK, Host, Inventory
 from pipeline.lookup import Lookup
@@ -25,6 +27,7 @@ from pipeline.progress import Progress
 from pipeline.region import Region, inventory_of, region_of
 from pipeline.secrets import Secret
 from pipeline.site import Site
+from pipeline.stacks import Stack
 from pipeline.workspace import Workspace
 
 __all__ = [
@@ -45,7 +48,8 @@ def cloud_of(workspace: Workspace, environment: Environment) -> Heat:
     clouds = workspace.clouds(environment)
     if clouds is not None and not clouds.exists():
         raise ConfigurationInvalid("the local cloud is not up", hint="inv local.up")
-    return connect(environment.cloud, clouds, region=environment.region)
+    # In a region of the cloud's own Keystone, the Heat that it launched is listed beside the one that launched it.
+    return connect(environment.cloud, clouds, region=environment.region, other_than=f"{environment.name}-heat")
 
 
 def identity_url(cloud: Heat) -> str:
@@ -76,7 +80,12 @@ def is_deployed(environment: Environment, cloud: Heat) -> bool:
     """Return whether every stack of a region was launched to its end once."""
     with untouched():
         found = [cloud.find(f"{environment.name}-{name}", outputs=False) for name in _stacks(environment)]
-    return all(stack is not None and stack.was_launched for stack in found)
+        return all(stack is not None and _was_launched(stack, cloud) for stack in found)
+
+
+def _was_launched(stack: Stack, cloud: Heat) -> bool:
+    told = cloud.find(stack.identity) if stack.rolled_back else stack
+    return stack.was_launched and told is not None and not told.never_worked
 
 
 @contextmanager
@@ -98,6 +107,8 @@ def open_site(
     cloud = cloud_of(workspace, environment)
     secrets = (lookup or Lookup(workspace.environments)).region(environment, lambda: cloud)
     region = read_region(environment, cloud, secrets)
+    for host in region.inventory.absent:
+        progress.say(f"{host.name}: has not signalled, and is left out; inv deploy {environment.name} waits for it")
     certificate, trusted = _certificate(workspace, environment, region.address, clock, deploying)
     authority, internal = _internal(workspace, environment, region.inventory, clock, deploying)
     region = replace(region, certificate=certificate, authority=authority, internal=internal)
@@ -110,20 +121,54 @@ def open_site(
 
 
 def ssh_command(workspace: Workspace, environment: Environment, name: str) -> list[str]:
-    """Return the OpenSSH command that logs in to host `name`, with the pinned keys and nothing of the user's own."""
+    """Return the OpenSSH command that logs in to host `name` as the pipeline does, and heeds nothing of the user's own.
+
+    It goes over the same jump hosts, with the same keys, pinned and of its own.
+    """
     inventory = inventory_of(environment, _outputs(environment, cloud_of(workspace, environment)))
-    host = inventory.host(name)
+    hops = Routes(environment.ssh).to(inventory.host(name))
     known_hosts = workspace.known_hosts(environment.name)
-    write_private(known_hosts, _known_hosts(inventory, environment.ssh.port))
+    write_private(known_hosts, _known_hosts(inventory, environment.ssh.port) + _known_jumps(hops[:-1]))
     options = {
-        "IdentityFile": str(workspace.key(environment.name)),
-        "IdentitiesOnly": "yes",
-        "UserKnownHostsFile": str(known_hosts),
+        "UserKnownHostsFile": _quoted(known_hosts),
         "StrictHostKeyChecking": "yes",
-        "Port": str(environment.ssh.port),
+        **_identity(environment.ssh, workspace.key(environment.name)),
     }
-    flags = [text for key, value in options.items() for text in ("-o", f"{key}={value}")]
-    return ["ssh", "-F", "/dev/null", *flags, f"{environment.ssh.user}@{host.address}"]
+    return _over(hops, [text for key, value in options.items() for text in ("-o", f"{key}={value}")])
+
+
+def _identity(settings: Ssh, key: Path) -> dict[str, str]:
+    """Return the options by which OpenSSH shows what SshRemote does; the certificate beside a key it finds itself."""
+    certificate = {"CertificateFile": _quoted(settings.certificate)} if settings.certificate else {}
+    only = {} if settings.agent else {"IdentitiesOnly": "yes"}
+    return {"IdentityFile": _quoted(settings.identity or key), **certificate, **only}
+
+
+def _over(hops: Sequence[Hop], flags: Sequence[str], *more: str) -> list[str]:
+    """Return the command that logs in to the last of `hops` over those before it: -J would not hand `flags` on."""
+    *jumps, last = hops
+    if jumps:
+        way = shlex.join(_over(jumps, flags, "-W", f"[{last.address}]:{last.port}"))
+        more = (*more, "-o", f"ProxyCommand={_literal(way)}")
+    return ["ssh", "-F", "/dev/null", *flags, "-o", f"Port={last.port}", *more, f"{last.user}@{last.address}"]
+
+
+def _known_jumps(jumps: Sequence[Hop]) -> str:
+    """Return the lines of known_hosts that pin `jumps`."""
+    places = ((hop.address if hop.port == 22 else f"[{hop.address}]:{hop.port}", hop.host_keys) for hop in jumps)
+    return "".join(f"{place} {key}\n" for place, keys in places for key in keys)
+
+
+def _quoted(path: Path) -> str:
+    """Return a path as OpenSSH's options take it, in which a blank or a quote would mean something."""
+    text = _literal(str(path.expanduser()))
+    escaped = text.replace("\\", "\\\\").replace('"', r"\"")
+    return text if shlex.quote(text) == text else f'"{escaped}"'
+
+
+def _literal(text: str) -> str:
+    """Return `text` for an option of OpenSSH's in which % would begin a token."""
+    return text.replace("%", "%%")
 
 
 def forget(workspace: Workspace, name: str) -> None:
@@ -181,6 +226,8 @@ def _clouds_yaml(environment: Environment, region: Region, trusted: Path | None)
         "project_domain_name": "Default",
     }
     entry = {"auth": auth, "region_name": environment.heat.region, "interface": "public", "identity_api_version": "3"}
+    entry |= {"orchestration_service_name": f"{environment.name}-heat"}
+    entry |= {"cloudformation_service_name": f"{environment.name}-heat-cfn"}
     trust = {"cacert": str(trusted.expanduser())} if trusted else {}
     return yaml.safe_dump({"clouds": {environment.name: {**entry, **trust}}})
 

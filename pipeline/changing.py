@@ -21,6 +21,8 @@ from pipeline.spans import overhead
 
 __all__ = ["Changing", "changing", "holder_now"]
 
+_ROLLS: tuple[Operation | StackOperation, ...] = ("upgrade", "rollback")
+
 
 @dataclass(frozen=True, slots=True)
 class Changing:
@@ -38,10 +40,12 @@ class Changing:
         if (asked := self.runs.asked(self.environment)) is None:
             return
         request, by = asked
-        again = "type the same command again to go on"
+        ways = ["type the same command again to go on"]
+        if self.operation in _ROLLS:
+            ways.append(f"inv rollback {self.environment}")
         if request == "pause":
-            raise Inconclusive(f"paused by {by}", hint=f"{again}, or inv rollback {self.environment}")
-        raise FleetMixed(f"aborted by {by}", hint=f"inv rollback {self.environment}, or {again}")
+            raise Inconclusive(f"paused by {by}", hint=", or ".join(ways))
+        raise FleetMixed(f"aborted by {by}", hint=", or ".join(reversed(ways)))
 
 
 def holder_now(operation: str, run_id: str, now: datetime, reason: str = "") -> Holder:

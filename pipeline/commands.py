@@ -13,6 +13,7 @@ __all__ = [
     "apply_files",
     "ask_api",
     "ask_engine",
+    "count_workers",
     "db_sync",
     "due",
     "enable",
@@ -85,6 +86,16 @@ systemctl start {names}"""
 
 DRAINING = "draining"
 """What `stop` prints while a unit has not ended yet."""
+
+
+def count_workers() -> str:
+    """Print how many workers the engine of this host has now; one that has a single worker forks none."""
+    return """\
+pid=$(systemctl show --property MainPID --value heat-engine)
+[ "${pid:-0}" != 0 ] || { echo 0; exit 0; }
+children=$(pgrep -c -P "$pid" || true)
+[ "$children" != 0 ] || children=1
+echo $children"""
 
 
 def stop(units: Sequence[str]) -> str:

@@ -9,10 +9,20 @@ from pipeline.errors import ConfigurationInvalid
 from pipeline.plan import Act, ParameterChange, Plan, StackPlan
 from pipeline.stacks import Kind, ResourceChange
 
-__all__ = ["consequences", "hosts_leaving", "losses", "require_same_members"]
+__all__ = [
+    "consequences",
+    "hosts_leaving",
+    "hosts_made_anew",
+    "losses",
+    "require_same_members",
+    "require_same_volumes",
+]
 
 _HOST = "Region::Host"
+_VOLUMES = ("OS::Cinder::Volume", "OS::Cinder::VolumeAttachment")
 _PORT = "OS::Neutron::"
+_BESIDE = (_PORT, *_VOLUMES)
+"""Types of what a host has beside its server."""
 _GONE = (Kind.REPLACED, Kind.DELETED)
 _DATA = "every stack that this Heat knows goes with its data, unless a backup"
 _MEANS: Mapping[str, str] = {
@@ -44,6 +54,36 @@ def losses(plan: Plan) -> tuple[str, ...]:
 def hosts_leaving(plan: Plan) -> tuple[str, ...]:
     """Return the names of the engines and APIs whose servers a plan replaces or deletes, in the plan's order."""
     return tuple(name for stack in plan.stacks if stack.name in _FIRST for name in _servers_lost(stack))
+
+
+def hosts_made_anew(plan: Plan) -> tuple[tuple[str, str], ...]:
+    """Return (stack, host) for every host of whose server a plan makes another, in the plan's order."""
+    return tuple(
+        (stack.name, name)
+        for stack in plan.stacks
+        if stack.act is Act.UPDATE
+        for name in _servers_lost(stack)
+        if _hosts(stack)[name] is not Kind.DELETED
+    )
+
+
+def require_same_volumes(plan: Plan) -> None:
+    """Raises ConfigurationInvalid where a host that stays would get another volume for its data, or one more.
+
+    Heat takes a volume that grows from the running server, and a server mounts one at its first boot only.
+    """
+    for stack in plan.stacks:
+        if stack.act is not Act.UPDATE:
+            continue
+        anew = {name for name, kind in _hosts(stack).items() if kind in (Kind.ADDED, *_GONE)} | {*_servers_lost(stack)}
+        others = [one.head for one in stack.changes if one.type in _VOLUMES and one.head not in anew]
+        if others:
+            hosts = ", ".join(dict.fromkeys(others))
+            raise ConfigurationInvalid(
+                f"{plan.environment}: topology.{stack.name}.data_volume_gb is not what the region was deployed with "
+                f"(the volume of {hosts} would be taken from a running server, or not mounted)",
+                hint="set it back; a volume of another size is for a new region",
+            )
 
 
 def require_same_members(plan: Plan) -> None:
@@ -96,9 +136,9 @@ def _lost(change: ResourceChange) -> bool:
 
 
 def _servers_lost(stack: StackPlan) -> tuple[str, ...]:
-    """Return the hosts that lose more than a port: what else a provider makes a host of is taken for its server."""
+    """Return the hosts that lose more than what is beside a server: what else a host is made of is taken for that."""
     return tuple(
         name
         for name, kind in _hosts(stack).items()
-        if kind in _GONE or any(_lost(one) and not one.type.startswith(_PORT) for one in _within(stack, name))
+        if kind in _GONE or any(_lost(one) and not one.type.startswith(_BESIDE) for one in _within(stack, name))
     )

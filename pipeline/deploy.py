@@ -16,7 +16,7 @@ from pipeline.edges.foresight import foreseen
 from pipeline.edges.heat import Event, Heat, HeatRefused, Stack
 from pipeline.edges.parallel import in_order
 from pipeline.edges.refusals import meaning
-from pipeline.edges.stackwait import ended, failure_of
+from pipeline.edges.stackwait import delete, ended, failure_of
 from pipeline.errors import (
     FailedAndReverted,
     OutcomeUnknown,
@@ -60,7 +60,8 @@ class Launcher:
     every event.
 
     `foreseen` are the plans that are carried out, by stack; `allowed` names protected resources that may be lost;
-    `labels` are tags that stacks get when they are changed.
+    `labels` are tags that stacks get when they are changed. `gate` is asked before each change, and raises what forbids
+    it.
     """
 
     heat: Heat
@@ -72,6 +73,7 @@ class Launcher:
     foreseen: Mapping[str, StackPlan] = field(default_factory=dict)
     allowed: frozenset[str] = frozenset()
     labels: tuple[str, ...] = ()
+    gate: Callable[[], None] = lambda: None
 
     def launch(self, stack: RenderedStack, outputs: Outputs) -> Launched:
         """Create or update `stack`, which takes its inputs from `outputs`, and wait until it is complete.
@@ -113,7 +115,8 @@ class Launcher:
         return found
 
     def _delete(self, stack: RenderedStack, stack_id: str) -> None:
-        self.heat.delete(stack_id)
+        self.gate()
+        delete(self.heat, stack_id)
         found = self._once(stack, lambda found: found is None or found.is_rest, begun=True)
         if found is not None:
             raise failure_of(self.heat, found, stack_id)
@@ -138,6 +141,7 @@ class Launcher:
     def _create(self, stack: RenderedStack, parameters: Mapping[str, Any]) -> Stack:
         body = self._body(stack, parameters)
         self.heat.preview(stack.stack_name, **body)
+        self.gate()
         stack_id = _begun(stack, lambda: self.heat.create(stack.stack_name, **body))
         return self._finish(stack, stack_id, frozenset(), new=True)
 
@@ -147,6 +151,7 @@ class Launcher:
         changes = foreseen(self.heat, found, content, body, tag=stack.tag(parameters))
         self._judge(stack, parameters, changes)
         seen = frozenset(event.id for event in self.heat.events(found.id))
+        self.gate()
         _begun(stack, lambda: self.heat.update(found.id, **body))
         updated = self._finish(stack, found.id, seen, new=False)
         touched = any(one.kind is not Kind.UNCHANGED for one in changes)
@@ -168,7 +173,7 @@ class Launcher:
             raise PlanStale(
                 f"{', '.join(unforeseen)} of stack {stack.stack_name} would be replaced or deleted, which could not be "
                 "foreseen before other stacks were changed",
-                hint="run the same command again: it plans anew",
+                hint="run inv deploy again, which plans anew, or make another plan: inv plan ENV",
             )
 
     def _finish(self, stack: RenderedStack, stack_id: str, seen: frozenset[str], *, new: bool) -> Stack:
@@ -238,10 +243,10 @@ def _told(errors: Sequence[PipelineError], changed: Sequence[str]) -> PipelineEr
     also = "".join(f"; also: {error.message}" for error in others)
     if isinstance(first, HeatRefused) and not changed and not others:
         return meaning(first)
+    kept = f"; changed by this run, and kept: {', '.join(changed)}" if changed else ""
     if isinstance(first, HeatRefused | PlanStale | ProtectedRefused | FailedAndReverted) and (changed or others):
-        kept = f"; changed by this run, and kept: {', '.join(changed)}" if changed else ""
         return StackFailed(f"{first.message}{also}{kept}", hint=first.hint or _AGAIN)
-    first.message += also
+    first.message += also + kept
     return first
 
 

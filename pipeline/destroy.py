@@ -9,7 +9,7 @@ from pipeline.edges.clock import Clock
 from pipeline.edges.heat import Event, Heat, HeatRefused
 from pipeline.edges.parallel import in_order
 from pipeline.edges.refusals import untouched
-from pipeline.edges.stackwait import GONE, ended, failure_of
+from pipeline.edges.stackwait import GONE, delete, ended, failure_of
 from pipeline.environment import Environment
 from pipeline.errors import ProtectedRefused, StackFailed
 from pipeline.render import RenderedStack
@@ -17,19 +17,20 @@ from pipeline.stacks import Stack
 
 __all__ = ["Destroyer", "destroy_all", "doomed"]
 
-_DOMAIN = "OS::Keystone::Domain"
-"""Keystone deletes no domain that is enabled, and Heat does not disable it first."""
-
 
 @dataclass(frozen=True, slots=True)
 class Destroyer:
-    """Destroys one stack at a time. `timeouts` are the seconds that each may take; `report` hears every event."""
+    """Destroys one stack at a time. `timeouts` are the seconds that each may take; `report` hears every event.
+
+    `gate` is asked before each, and raises what forbids it.
+    """
 
     heat: Heat
     clock: Clock
     timeouts: Mapping[str, float]
     report: Callable[[str, Event], None]
     poll: float = 1.0
+    gate: Callable[[], None] = lambda: None
 
     def destroy(self, name: str, stack: Stack) -> None:
         """Delete a stack and wait until it is gone. Raises StackFailed with what could not be deleted, Inconclusive."""
@@ -42,11 +43,9 @@ class Destroyer:
             ) from refused
 
     def _destroy(self, name: str, stack: Stack) -> None:
-        for one in self.heat.resources(stack.identity, depth=0):
-            if one.kind == _DOMAIN and one.physical_id:
-                self.heat.disable_domain(one.physical_id)
         seen = frozenset(event.id for event in self.heat.events(stack.identity))
-        self.heat.delete(stack.identity)
+        self.gate()
+        delete(self.heat, stack.identity)
         end = ended(
             self.heat,
             self.clock,

@@ -61,9 +61,20 @@ class Fleet:
         """The releases that hosts are on; empty before the first deploy."""
         return frozenset(state.current for state in self.states if state.current)
 
-    def vhosts(self, role: Role) -> frozenset[str]:
-        """The vhosts that hosts of `role` talk on."""
-        return frozenset(state.vhost for state in self.of(role) if state.running)
+    @property
+    def vhost(self) -> str:
+        """The vhost that the region talks on, "" before the first deploy.
+
+        Where no engine runs, be it that all were taken out of service, APIs tell, and then what is on disk: messages
+        wait there, and engines that came up on another vhost would leave them to nobody.
+        """
+        hosts = (*self.of(Role.ENGINE), *self.of(Role.API))
+        told = [state.vhost for state in hosts if state.running] + [state.vhost for state in hosts]
+        return next(filter(None, told), "")
+
+    def lacking(self, release_id: str) -> tuple[Host, ...]:
+        """Return the hosts that do not have a release on their disks."""
+        return tuple(state.host for state in self.states if release_id not in state.installed)
 
 
 def state_script(units: Sequence[str]) -> str:

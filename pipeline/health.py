@@ -39,10 +39,14 @@ class Workers:
 
 
 def workers_of(site: Site, host: Host) -> Workers:
-    """Return the workers of `host`. A killed worker's row stays; those that run now registered last."""
+    """Return the workers of `host`. A killed worker's row stays; those that run now registered last.
+
+    How many run is asked of the host: an engine has as many as its settings said when it started.
+    """
+    running = int(site.remote.run(host, commands.count_workers()).stdout)
     rows = [row.engine_id for row in site.database.engines() if row.live and row.host == host.name]
-    count = site.environment.heat.engine_workers
-    return Workers(tuple(rows[-count:]), tuple(rows[:-count]))
+    first = max(0, len(rows) - running)
+    return Workers(tuple(rows[first:]), tuple(rows[:first]))
 
 
 def live_engines(site: Site, host: Host) -> frozenset[str]:

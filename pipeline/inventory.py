@@ -30,6 +30,11 @@ class Host:
     shared: str = ""
 
     @property
+    def index(self) -> int:
+        """Its number among the hosts of its role, from 0."""
+        return int(self.name.rpartition("-")[2])
+
+    @property
     def machine(self) -> str:
         """The name of the machine: the host's own, unless it is shared."""
         return self.shared or self.name
@@ -42,10 +47,14 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """All hosts of one environment, sorted by role and index."""
+    """All hosts of one environment, sorted by role and index.
+
+    `absent` are those that its stacks name and that have not signalled: without their keys nobody may log in to them.
+    """
 
     environment: str
     hosts: tuple[Host, ...]
+    absent: tuple[Host, ...] = ()
 
     def of(self, *roles: Role) -> tuple[Host, ...]:
         """Return the hosts that have one of `roles`, in order."""
@@ -89,26 +98,25 @@ def machines_of(hosts: Iterable[Host]) -> tuple[Host, ...]:
 def hosts_of(role: Role, output: Mapping[str, Mapping[str, Any]]) -> tuple[Host, ...]:
     """Return the hosts that `role` has in a stack's output `hosts`: {name: {address, signal}}, by index.
 
-    `signal` is the data of the host's wait condition: a JSON object {signal id: its public host keys, a line each}.
-    Raises ConfigurationInvalid for a host that signalled no key: it could not be told from an impostor.
+    `signal` is the data of the host's wait condition: a JSON object {signal id: its public host keys, a line each},
+    or null where it did not come to that. A host that signalled no key has none: it could not be told from an impostor.
     """
-    hosts = (_host(role, name, facts) for name, facts in output.items())
-    return tuple(sorted(hosts, key=lambda host: int(host.name.rpartition("-")[2])))
+    hosts = (_host(role, name, facts or {}) for name, facts in output.items())
+    return tuple(sorted(hosts, key=lambda host: host.index))
 
 
 def _host(role: Role, machine: str, facts: Mapping[str, Any]) -> Host:
     kind, _, index = machine.rpartition("-")
     shared = machine if kind == CONTROL else ""
-    return Host(f"{role.value}-{index}", role, facts["address"], _keys(machine, facts["signal"]), shared)
+    address = facts.get("address") or ""
+    return Host(f"{role.value}-{index}", role, address, _keys(facts.get("signal")) if address else (), shared)
 
 
-def _keys(name: str, signal: str | Mapping[str, str]) -> tuple[str, ...]:
+def _keys(signal: str | Mapping[str, str] | None) -> tuple[str, ...]:
     try:
         signals = json.loads(signal) if isinstance(signal, str) else signal
     except ValueError:
-        signals = {}
-    lines = (line.split() for text in signals.values() for line in text.splitlines())
-    keys = tuple(" ".join(words[:2]) for words in lines if len(words) >= 2 and words[0].startswith(_KEY_TYPES))
-    if not keys:
-        raise ConfigurationInvalid(f"host {name} signalled no SSH host key", hint="delete its stack and deploy again")
-    return keys
+        signals = None
+    texts = signals.values() if isinstance(signals, Mapping) else ()
+    lines = (line.split() for text in texts for line in str(text).splitlines())
+    return tuple(" ".join(words[:2]) for words in lines if len(words) >= 2 and words[0].startswith(_KEY_TYPES))

@@ -32,8 +32,9 @@ __all__ = [
 ]
 
 FORMAT = 1
-_WAITS = frozenset({"AWS::CloudFormation::WaitCondition", "OS::Heat::WaitCondition"})
-"""Types of which nothing is lost when one is made anew: the signals are its handle's."""
+_EMPTY = frozenset({"AWS::CloudFormation::WaitCondition", "OS::Heat::WaitCondition", "OS::Neutron::SecurityGroupRule"})
+"""Types of which nothing is lost when one is made anew: a condition's signals stay with its handle (seen on real Heat),
+and a rule keeps nothing."""
 
 
 class Act(StrEnum):
@@ -156,7 +157,7 @@ class Plan:
 
 def lost(resources: Collection[ResourceChange]) -> tuple[str, ...]:
     """Return the names of a stack's own resources of which something would be replaced or deleted."""
-    gone = (one for one in resources if one.kind in (Kind.REPLACED, Kind.DELETED) and one.type not in _WAITS)
+    gone = (one for one in resources if one.kind in (Kind.REPLACED, Kind.DELETED) and one.type not in _EMPTY)
     return tuple(dict.fromkeys(one.head for one in gone))
 
 
@@ -222,6 +223,8 @@ def _otherwise(before: StackPlan, after: StackPlan) -> str:
 def require_fresh(planned: Plan, now: Plan) -> None:
     """Let `planned` be carried out. Raises PlanStale where the plan made again, `now`, is another."""
     if told := stale(planned, now):
+        release = f" --release {planned.release}" if planned.release else ""
         raise PlanStale(
-            f"the plan is stale: {told}", hint=f"inv plan {planned.environment}, and look at it before it is applied"
+            f"the plan is stale: {told}",
+            hint=f"inv plan {planned.environment}{release} --out FILE, and look at it before it is applied",
         )

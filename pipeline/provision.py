@@ -35,6 +35,7 @@ __all__ = [
     "require_deployed",
     "require_heard",
     "require_trusted",
+    "require_whole",
 ]
 
 # The package brings a service that has nothing to serve on these hosts, and fails.
@@ -69,6 +70,7 @@ def require_deployed(site: Site, fleet: Fleet) -> None:
     """Raises ConfigurationInvalid where a rollout would move hosts onto settings that only a deploy can bring about:
     what database and broker take, and how many hosts each has."""
     require_trusted(site, fleet)
+    require_whole(site)
     environment, inventory = site.environment, site.region.inventory
     others = [one.host.name for one in fleet.states if one.current and one.encrypted is not environment.heat_uses_tls]
     moved = [f"tls.internal: {', '.join(others)} would come otherwise than now"] if others else []
@@ -95,6 +97,16 @@ def require_trusted(site: Site, fleet: Fleet) -> None:
         )
 
 
+def require_whole(site: Site) -> None:
+    """Raises ConfigurationInvalid where a host of the region has not come up: its stack failed, or goes on still."""
+    if absent := site.region.inventory.absent:
+        name, stack = site.environment.name, site.environment.topology.stack_of(absent[0].role)
+        raise ConfigurationInvalid(
+            f"{name}: not come up yet: {', '.join(host.name for host in absent)}",
+            hint=f"openstack stack failures list {name}-{stack}; then inv deploy {name} with the release that runs",
+        )
+
+
 def configure_services(site: Site, *roles: Role) -> tuple[str, ...]:
     """Configure the services of `roles`, restart what changed; return "HOST:PATH" of files written."""
     clusters = [role for role in roles if site.environment.topology.is_cluster(role)]
@@ -112,7 +124,7 @@ def install_release(site: Site, fleet: Fleet, built: Built, journal: Journal) ->
     where an archive arrived damaged or a disk is full: no service was touched, and every other host has the release.
     """
     release = built.release
-    missing = tuple(state.host for state in fleet.states if release.id not in state.installed)
+    missing = fleet.lacking(release.id)
     archive = f"/home/{site.environment.ssh.user}/{built.archive.name}"
     arrivals = _spread(site, missing, built, archive)
 

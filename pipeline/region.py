@@ -70,7 +70,8 @@ def inventory_of(environment: Environment, outputs: Mapping[str, Mapping[str, An
         hosts = tuple(host for role, found in stacks.items() for host in hosts_of(role, found["hosts"]))
     except KeyError as error:
         raise _not_deployed(environment, error) from error
-    return Inventory(environment.name, hosts)
+    there = tuple(host for host in hosts if host.host_keys)
+    return Inventory(environment.name, there, tuple(host for host in hosts if not host.host_keys))
 
 
 def region_of(

@@ -8,10 +8,11 @@ from itertools import chain
 from typing import Any
 
 from pipeline.access import identity_url
-from pipeline.consequences import consequences, losses, require_same_members
+from pipeline.changing import Changing
+from pipeline.consequences import consequences, hosts_made_anew, losses, require_same_members, require_same_volumes
 from pipeline.deploy import Change, Launcher, launch_all
-from pipeline.edges.clock import Clock
-from pipeline.edges.heat import Event, Heat
+from pipeline.edges.clock import Clock, wait_until
+from pipeline.edges.heat import Event, Heat, HeatRefused
 from pipeline.edges.refusals import untouched
 from pipeline.edges.ssh import generate_key
 from pipeline.environment import CONTROL, CONTROLLING, Environment
@@ -51,14 +52,15 @@ class RegionStacks:
     def survey(self, release: str) -> Plan:
         """Return the plan of launching them, and of bringing hosts up on `release` ("" for not); nothing is changed.
 
-        Raises what pipeline.planning.survey and pipeline.consequences.require_same_members raise; and
-        ConfigurationInvalid where the roles of a region that is there would move to other machines.
+        Raises what pipeline.planning.survey raises; and ConfigurationInvalid where the roles of a region that is there
+        would move to other machines, or its clusters or volumes for data get another size.
         """
         key = self.workspace.key(self.environment.name)
         given = self._given() | ({"ssh_public_key": generate_key(key)} if key.exists() else {})
         templates = self.workspace.templates
         plan = survey(self.cloud, self.environment, templates, self.rendered, given, release=release)
         require_same_members(plan)
+        require_same_volumes(plan)
         if any(stack.act is Act.CREATE for stack in plan.stacks):
             self.require_same_machines()
         return plan
@@ -83,11 +85,14 @@ class RegionStacks:
         for line in (*losses(plan), *chain.from_iterable(consequences(plan).values())):
             self.progress.say(line)
 
-    def launch(self, plan: Plan, run_id: str, allowed: Collection[str]) -> bool:
+    def launch(self, plan: Plan, run: Changing, allowed: Collection[str]) -> bool:
         """Launch them as planned; return whether anything changed. Each gets tags that name the release and the run.
 
-        Raises what pipeline.deploy.launch_all raises.
+        Returns once every host that is made anew has signalled. Raises what pipeline.deploy.launch_all and `run.gate`
+        raise, and Inconclusive where one does not signal in time.
         """
+        with untouched():
+            signals = {name: self._signal(*name) for name in hosts_made_anew(plan)}
         key = generate_key(self.workspace.key(self.environment.name))
         launcher = Launcher(
             self.cloud,
@@ -97,13 +102,41 @@ class RegionStacks:
             rules=self.environment.stacks,
             foreseen=plan.by_name,
             allowed=frozenset(allowed),
-            labels=(*([f"release-{plan.release}"] if plan.release else []), f"run-{run_id}"),
+            labels=(*([f"release-{plan.release}"] if plan.release else []), f"run-{run.log.id}"),
+            gate=run.gate,
         )
         with self.progress.stage("stacks"):
             launched = launch_all(self.rendered, launcher, {"ssh_public_key": key, **self._given()})
             for stack in launched.values():
                 self.progress.say(f"{stack.name}: {stack.change}")
+            for name, before in signals.items():
+                self._await_signal(*name, before)
         return any(stack.change is not Change.UNCHANGED for stack in launched.values())
+
+    def _await_signal(self, stack: str, host: str, before: str) -> None:
+        """Return when `host` signals other keys than `before`: its stack is complete with the signal that was there."""
+        wait_until(
+            lambda: self._signal(stack, host, begun=True) not in ("", before),
+            self.clock,
+            timeout=self.timeouts[stack],
+            what=f"{host}, which was made anew, to signal its SSH keys",
+            hint=f"what does the console of {self.environment.name}-{host} say? then the same command again",
+        )
+        self.progress.say(f"{host}: made anew, and has signalled")
+
+    def _signal(self, stack: str, host: str, *, begun: bool = False) -> str:
+        """Return what `host` signalled last, as its stack tells it: "" for nothing.
+
+        Where a launch has `begun`, a Heat that is away meanwhile tells nothing either.
+        """
+        try:
+            found = self.cloud.find(f"{self.environment.name}-{stack}")
+        except HeatRefused as refused:
+            if not begun or 0 < refused.status < 500:
+                raise
+            return ""
+        hosts = (found.outputs if found else {}).get("hosts") or {}
+        return str((hosts.get(host) or {}).get("signal") or "")
 
     def heard(self, stack: str, event: Event) -> None:
         """Say that an action on a resource of `stack` has ended."""

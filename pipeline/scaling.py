@@ -50,9 +50,10 @@ def plan_scaling(fleet: Fleet, role: Role, count: int) -> Scaling:
             f"role {role} does not scale: it is on {states[0].host.machine} with others",
             hint="give each role hosts of its own (no topology.control) in a new region",
         )
-    staying = states[:count]
+    staying = tuple(state for state in states if state.host.index < count)
+    leaving = tuple(state for state in states if state.host.index >= count)
     if not any(state.running for state in staying):
         raise ConfigurationInvalid(
             f"with {count} hosts of role {role}, none that runs would be left", hint="inv status ENV"
         )
-    return Scaling(role, count, max(0, count - len(states)), states[count:])
+    return Scaling(role, count, count - len(staying), leaving)

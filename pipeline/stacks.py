@@ -42,16 +42,24 @@ class Stack:
     @property
     def as_sent(self) -> bool:
         """Whether it is what was last sent: an update that was rolled back ends complete too, with the tags of it."""
-        return self.complete and not self.status.startswith("ROLLBACK")
+        return self.complete and not self.rolled_back
 
     def was_sent(self, tag: str) -> bool:
         """Whether it has the content that `tag` names: one that was rolled back has the tags of what failed."""
-        return tag in self.tags and not self.status.startswith("ROLLBACK")
+        return tag in self.tags and not self.rolled_back
+
+    @property
+    def rolled_back(self) -> bool:
+        """Whether its last action was rolled back, or that failed too."""
+        return self.status.startswith("ROLLBACK")
 
     @property
     def never_worked(self) -> bool:
-        """Whether its creation failed, or it is a rest that could not be deleted."""
-        return self.status in _NEVER_WORKED
+        """Whether its creation failed, or it is a rest that could not be deleted; it must be known with its outputs.
+
+        A creation that was rolled back leaves a stack of an empty template, without outputs.
+        """
+        return self.status in _NEVER_WORKED or (self.rolled_back and not self.outputs)
 
     @property
     def is_rest(self) -> bool:

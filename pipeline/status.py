@@ -19,6 +19,9 @@ from pipeline.site import Site
 __all__ = ["HostStatus", "region_status"]
 
 
+_ABSENT = "has not signalled: its stack failed, or goes on still"
+
+
 @dataclass(frozen=True, slots=True)
 class HostStatus:
     """One host for people: `current` and `running` are releases, `on_disk` all it has; "" where that means nothing."""
@@ -50,7 +53,7 @@ def region_status(site: Site, batches: Callable[[tuple[HostState, ...]], tuple[B
     workers, servers = _told(lambda: _workers(site)), _told(lambda: _rotation(site))
     return tuple(
         _status(host, found, workers, servers, site.environment.heat.engine_workers, numbers.get(host.name))
-        for host, found in zip(hosts, seen, strict=True)
+        for host, found in (*zip(hosts, seen, strict=True), *((host, _ABSENT) for host in site.region.inventory.absent))
     )
 
 

@@ -17,6 +17,7 @@ from pipeline import checks, junit
 from pipeline.checks.result import CheckResult
 from pipeline.checks.selection import Selection
 from pipeline.errors import ConfigurationInvalid, PipelineError
+from pipeline.inventory import Host
 from pipeline.release import Release
 from pipeline.site import Site
 
@@ -131,7 +132,8 @@ def verify(
             _run(plugin, selection.expression, f"inv verify {site.environment.name} -k 'clock or disk'")
         finally:
             remote.end()
-    return VerifyReport(site.environment.name, release.id, tuple(plugin.results), time.monotonic() - started)
+    results = (*plugin.results, *(_absent(host, site) for host in selection.absent(site.region.inventory)))
+    return VerifyReport(site.environment.name, release.id, results, time.monotonic() - started)
 
 
 def _run(plugin: Any, expression: str, example: str) -> None:
@@ -181,6 +183,12 @@ def _own_settings() -> Iterator[None]:
             if name.startswith("PYTEST_"):
                 del os.environ[name]
         os.environ.update(kept)
+
+
+def _absent(host: Host, site: Site) -> CheckResult:
+    """Return what a host that has not come up is to a verification: something that could not be checked."""
+    who = ("has_signalled", host.name, host.role.value, site.environment.name)
+    return CheckResult(*who, "error", 0.0, "could not be checked: it has not signalled since its stack named it")
 
 
 def _tell(results: Sequence[CheckResult], report: Callable[[str], None]) -> None:

@@ -49,6 +49,7 @@ from pipeline.provision import (
     install_release,
     require_heard,
     require_trusted,
+    require_whole,
 )
 from pipeline.recorder import Outcome, recorded
 from pipeline.regionstacks import RegionStacks
@@ -199,7 +200,7 @@ class Pipeline:
         pipeline.retire.retire raises.
         """
         self._within_reach(name)
-        with self._changing("scale", name, lock_wait) as run, self.site(name) as site:
+        with self._changing("scale", name, lock_wait) as run, self.site(name, deploying=True) as site:
             stacks = self._within_reach(name)  # as in deploy
             fleet = observe(site.region.inventory, site.remote)
             require_heard(stacks.environment, fleet)
@@ -211,14 +212,16 @@ class Pipeline:
             plan.require(())
             leaving = {*scaling.names, *hosts_leaving(plan)}
             self._require_writable(name)  # a host that was drained for nothing is out of service
-            built = self.build(release.id) if scaling.coming or leaving - set(scaling.names) else None
+            # One that came by a scale that was interrupted may be there without the release.
+            lacking = fleet.lacking(release.id) or scaling.coming or leaving - set(scaling.names)
+            built = self.build(release.id) if lacking else None
             with self._recorded("scale", name, release) as outcome:
                 outcome.counts.update(hosts_coming=scaling.coming, hosts_leaving=len(scaling.leaving))
                 stacks.tell(plan)
                 self._retire(site, leaving, release, run)
                 self._set_count(name, scaling)
                 run.gate()
-                self._stacks(self.environment(name), stacks.cloud).launch(plan, run.log.id, ())
+                self._stacks(self.environment(name), stacks.cloud).launch(plan, run, ())
                 self._bring_up(name, release, built, outcome, run)
         return scaling
 
@@ -267,6 +270,8 @@ class Pipeline:
         built = self.build(plan.release) if plan.release else None
         with self._changing("apply", name, lock_wait) as run, ExitStack() as record:
             stacks = self._within_reach(name)  # as in deploy
+            if built:
+                self._require_fit(name, built.release, deploying=True)
             require_fresh(plan, self.plan_stacks(name, plan.release))
             run.log.save("plan", json.loads(to_json(plan)))
             if built is None:
@@ -305,8 +310,10 @@ class Pipeline:
         `built` is None where every host has the release.
         """
         with self.site(name, deploying=True) as site:
+            require_whole(site)
             fleet = observe(site.region.inventory, site.remote)
-            vhost = next(iter(fleet.vhosts(Role.ENGINE)), vhost_of(release))
+            vhost = fleet.vhost or vhost_of(release)
+            run.gate()
             with self.progress.stage("install"), ThreadPoolExecutor(max_workers=2) as pool:
                 services = pool.submit(configure_services, site, *BACKING)
                 journal = Journal(self.clock, run.log)
@@ -345,6 +352,8 @@ class Pipeline:
         built = self.build(reference) if reference else None
         with self._changing("rollback", name, lock_wait) as run, self.site(name) as site:
             change = plan_rollback(site, built.release if built else None)
+            if built is None and change.fleet.lacking(change.plan.target.id):  # a host that came after it was left
+                built = self.build(change.plan.target.id)
             return self._roll(site, change, built, run, promoted=True)
 
     def promote_canary(self, name: str) -> tuple[TrafficReport, RolloutPlan]:
@@ -407,11 +416,16 @@ class Pipeline:
     def ask_run(self, name: str, request: Request) -> Holder:
         """Ask the run under way to pause or to abort before it begins with another host; return whose run it is.
 
-        Raises ConfigurationInvalid where none is under way.
+        Raises ConfigurationInvalid where none is under way, or one of another checkout, which would not hear of it.
         """
         holder = self.locks(name).status(name)
         if holder is None or holder.held_by_person:
             raise ConfigurationInvalid(f"no run is under way in {name}", hint=f"inv status {name}")
+        if holder.run_id and holder.run_id not in {run.id for run in self.runs.of(name)}:
+            raise ConfigurationInvalid(
+                f"the run under way in {name} is of another checkout: {holder.run_id} of {holder.owner}",
+                hint=f"ask it there: process {holder.pid} of {holder.host}",
+            )
         self.runs.ask(name, request, who())
         return holder
 
@@ -582,11 +596,11 @@ class Pipeline:
         Raises ProtectedRefused, before anything is touched, where a protected one is not `allowed` by name.
         """
         self._stacks_of(name)  # first: what is not right is told without waiting for the lock
-        with self._changing("destroy", name, lock_wait):
+        with self._changing("destroy", name, lock_wait) as run:
             stacks = self._stacks_of(name)  # the lock may have been waited for, and files changed meanwhile
             stacks.require_same_machines()
             there = doomed(stacks.cloud, stacks.environment, stacks.rendered, allowed)
-            destroyer = Destroyer(stacks.cloud, self.clock, stacks.timeouts, stacks.heard)
+            destroyer = Destroyer(stacks.cloud, self.clock, stacks.timeouts, stacks.heard, gate=run.gate)
             with self.progress.stage("destroy"):
                 destroy_all(there, stacks.rendered, destroyer)
             if there:  # of a cloud that only looks empty, the keys are kept: they may be of a region that lives
@@ -644,7 +658,7 @@ class Pipeline:
         if release and (leaving := hosts_leaving(plan)):
             with self.site(plan.environment) as site:
                 self._retire(site, leaving, release, run)
-        return stacks.launch(plan, run.log.id, allowed)
+        return stacks.launch(plan, run, allowed)
 
     def _retire(self, site: Site, leaving: Collection[str], release: Release, run: Changing) -> None:
         if leaving:
@@ -674,7 +688,7 @@ class Pipeline:
 def _on(site: Site, fleet: Fleet) -> tuple[Release, str]:
     """Return the release that a fleet runs, and the vhost its engines talk on."""
     release = manifest(site, fleet, running_release(fleet, ""))
-    return release, next(iter(fleet.vhosts(Role.ENGINE)), vhost_of(release))
+    return release, fleet.vhost or vhost_of(release)
 
 
 def _refuse_other_release(name: str, running: frozenset[str], release: Release) -> None:

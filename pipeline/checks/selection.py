@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from pipeline.environment import Role
@@ -45,16 +46,23 @@ class Selection:
         Raises ConfigurationInvalid for a name that there is not, and where none of those named has one of the roles.
         """
         named = {inventory.host(name).name for name in self.names}  # refuses those there are not
-        found = tuple(
-            host
-            for host in inventory.hosts
-            if (not named or {host.name, host.machine} & named) and (not self.roles or host.role in self.roles)
-        )
+        found = self._of(inventory.hosts, named)
         if inventory.hosts and not found:
             roles = " or ".join(role.value for role in self.roles)
             what = f"none of {', '.join(self.names)} is a host of role {roles}" if self.names else f"no {roles} host"
             raise ConfigurationInvalid(what, hint=f"inv status {inventory.environment}")
         return found
+
+    def absent(self, inventory: Inventory) -> tuple[Host, ...]:
+        """Return the hosts that would be checked, had they come up."""
+        return self._of(inventory.absent, self.names)
+
+    def _of(self, hosts: Iterable[Host], named: Collection[str]) -> tuple[Host, ...]:
+        return tuple(
+            host
+            for host in hosts
+            if (not named or {host.name, host.machine} & {*named}) and (not self.roles or host.role in self.roles)
+        )
 
 
 def _words(text: str) -> tuple[str, ...]:

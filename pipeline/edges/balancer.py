@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.edges.clock import Clock, wait_until
@@ -58,9 +59,11 @@ class LoadBalancer:
     def drain(self, server: str, *, timeout: float) -> None:
         """Send `server` no new request in any backend, and return when those it has are answered.
 
-        Raises Inconclusive after `timeout` seconds.
+        One that never got into rotation is not known, and gets none. Raises Inconclusive after `timeout` seconds.
         """
-        self._set(server, "drain")
+        if not (known := self._named(server)):
+            return
+        self._set(known, "drain")
         wait_until(
             lambda: all(one.sessions == 0 for one in self._of(server)),
             self._clock,
@@ -75,14 +78,14 @@ class LoadBalancer:
         Raises Inconclusive after `timeout` seconds.
         """
         wait_until(
-            lambda: any(one.name == server for one in self.servers()),
+            lambda: bool(self._named(server)),
             self._clock,
             timeout=timeout,
             what=f"the load balancer to know of {server}",
             hint="is it in /etc/haproxy/haproxy.cfg, and was haproxy reloaded since?",
         )
         # HAProxy goes on checking a server in drain, so it saw the restart: up is said of what runs now.
-        self._set(server, "ready")
+        self._set(self._of(server), "ready")
         wait_until(
             lambda: all(one.status.startswith("UP") for one in self._of(server)),
             self._clock,
@@ -93,16 +96,18 @@ class LoadBalancer:
 
     def ready(self, server: str) -> None:
         """Let `server` have requests again in every backend as soon as its health check passes; waits for nothing."""
-        self._set(server, "ready")
+        self._set(self._of(server), "ready")
+
+    def _named(self, server: str) -> tuple[Server, ...]:
+        return tuple(one for one in self.servers() if one.name == server)
 
     def _of(self, server: str) -> tuple[Server, ...]:
-        found = tuple(one for one in self.servers() if one.name == server)
-        if not found:
+        if not (found := self._named(server)):
             raise PipelineError(f"the load balancer on {self._host.name} has no server {server}")
         return found
 
-    def _set(self, server: str, state: str) -> None:
-        self._ask(*(f"set server {one.backend}/{server} state {state}" for one in self._of(server)))
+    def _set(self, servers: Sequence[Server], state: str) -> None:
+        self._ask(*(f"set server {one.backend}/{one.name} state {state}" for one in servers))
 
     def _ask(self, *commands: str) -> str:
         lines = "\n".join(map(_asking, commands))

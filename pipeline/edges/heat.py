@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from pipeline.stacks import Answer, Content, Event, Resource, ResourceChange, Se
 
 __all__ = ["Answer", "Event", "Heat", "HeatRefused", "Resource", "Service", "Stack", "connect", "session_of"]
 
+_TYPE = "orchestration"
 # An address, from its first slash: urllib3 quotes them without scheme and host. Then its query, without what closes it.
 _QUERY = re.compile(r"""(/[^\s?]*)\?\S*[^\s)\]>}"'.,:;]""")
 
@@ -43,18 +45,39 @@ class HeatRefused(PipelineError):
 
 
 class Heat:
-    """Heat of one region, as one user."""
+    """Heat of one region, as one user.
 
-    def __init__(self, session: Session, region: str) -> None:
+    `names` are the services' names by type, for a region that has several Heats; where it names none, any is meant but
+    `other_than` the service of that name.
+    """
+
+    def __init__(
+        self, session: Session, region: str, names: Mapping[str, str] | None = None, *, other_than: str = ""
+    ) -> None:
         self.session = session
         self.region = region
-        self._client = Client(
-            session=session,
-            region_name=region,
-            service_type="orchestration",
+        self._names = dict(names or {})
+        self._other_than = other_than
+
+    @cached_property
+    def _client(self) -> Client:
+        return Client(
+            session=self.session,
+            region_name=self.region,
+            service_type=_TYPE,
+            service_name=self._service_name(_TYPE),
             interface="public",
             endpoint_override=None,
         )
+
+    def _service_name(self, kind: str) -> str | None:
+        """Return the name of the service of type `kind`, None where there is but one to be meant."""
+        if kind in self._names or not self._other_than or kind != _TYPE:
+            return self._names.get(kind)
+        catalog = self.session.auth.get_access(self.session).service_catalog
+        found = catalog.get_endpoints_data(kind, interface="public", region_name=self.region)
+        names = {endpoint.service_name for those in found.values() for endpoint in those}
+        return min(names - {self._other_than, None}, default=None) if self._other_than in names else None
 
     def find(self, name: str, *, outputs: bool = True) -> Stack | None:
         """Return the stack called `name`, or None. Raises HeatRefused."""
@@ -207,7 +230,7 @@ class Heat:
 
     def watched(self, observer: Observer) -> Heat:
         """Return Heat for the same user and token, on connections of its own, telling `observer` of each exchange."""
-        return Heat(watched(self.session, observer), self.region)
+        return Heat(watched(self.session, observer), self.region, self._names, other_than=self._other_than)
 
     def hang_up(self) -> None:
         """Close the connections kept alive, so that the next request opens a new one."""
@@ -227,7 +250,12 @@ class Heat:
     def endpoint(self, service_type: str = "orchestration") -> str:
         """Return the public URL that the catalog gives for `service_type` in this region. Raises HeatRefused."""
         with _translated(f"reading the catalog for {service_type}"):
-            url = self.session.get_endpoint(service_type=service_type, region_name=self.region, interface="public")
+            url = self.session.get_endpoint(
+                service_type=service_type,
+                service_name=self._service_name(service_type),
+                region_name=self.region,
+                interface="public",
+            )
         if not url:
             raise HeatRefused(f"the catalog has no {service_type} endpoint in region {self.region}")
         return str(url)
@@ -238,14 +266,20 @@ class Heat:
 
 
 def connect(
-    cloud: str, clouds_yaml: Path | None = None, *, region: str | None = None, password: Secret | None = None
+    cloud: str,
+    clouds_yaml: Path | None = None,
+    *,
+    region: str | None = None,
+    password: Secret | None = None,
+    other_than: str = "",
 ) -> Heat:
     """Return Heat for entry `cloud` of a clouds.yaml, in its region or in `region`, with `password` where it has none.
 
+    Of several Heats in the region, the one that the entry names, else any `other_than` the service of that name.
     Raises ConfigurationInvalid.
     """
-    session, named = session_of(cloud, clouds_yaml, region=region, password=password)
-    return Heat(session, region or named)
+    session, named, names = session_of(cloud, clouds_yaml, region=region, password=password)
+    return Heat(session, region or named, names, other_than=other_than)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,6 +19,8 @@ from pipeline.secrets import Secret
 __all__ = ["Observer", "root_cause", "session_of", "watched"]
 
 _WORDS = 200  # characters of an error that are told
+_NAMED = ("orchestration", "cloudformation")
+"""The types of services of which one region may have several: a cloud's own Heat, and those that it launched."""
 
 
 class Observer(Protocol):
@@ -70,8 +72,10 @@ def session_of(
     region: str | None = None,
     timeout: float = 60,
     password: Secret | None = None,
-) -> tuple[Session, str]:
-    """Return a keystone session for entry `cloud` of a clouds.yaml, and its region's name.
+) -> tuple[Session, str, Mapping[str, str]]:
+    """Return a keystone session for entry `cloud` of a clouds.yaml, its region's name, and what it calls services.
+
+    The last are the names that the entry gives (orchestration_service_name), by type.
 
     `clouds_yaml` None means the user's own, as the openstack command finds it. `timeout` seconds bound each request.
     `password` is the user's where the entry has none: one that is kept elsewhere is in no file.
@@ -94,7 +98,8 @@ def session_of(
             f"{where}: cloud {cloud!r}: {error}", hint="inv local.up, or add the cloud"
         ) from error
     session.timeout = timeout
-    return session, str(found.get_region_name() or "")
+    names = {kind: name for kind in _NAMED if (name := found.get_service_name(kind))}
+    return session, str(found.get_region_name() or ""), names
 
 
 def watched(session: Session, observer: Observer) -> Session:

@@ -1,4 +1,4 @@
-"""Waiting for the end of a stack's action, by the events of that action alone; and why it failed."""
+"""A stack's action: a deletion's begin, the wait for the end by the events of that action alone; and why it failed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from pipeline.edges.heat import Heat, HeatRefused
 from pipeline.errors import Inconclusive, StackFailed
 from pipeline.stacks import Event, Resource
 
-__all__ = ["GONE", "End", "ended", "failure_of", "failures"]
+__all__ = ["GONE", "End", "delete", "ended", "failure_of", "failures"]
 
 GONE = "GONE"
 """The status of a stack that is no longer there: Heat tells no events of one that is deleted."""
 
+_DOMAIN = "OS::Keystone::Domain"
+"""Keystone deletes no domain that is enabled, and Heat does not disable it first."""
 _TOLD = 5  # failures that one message names
 
 
@@ -43,6 +45,14 @@ class End:
     status: str
     reason: str
     failed: tuple[Event, ...] = ()
+
+
+def delete(heat: Heat, stack_id: str) -> None:
+    """Start to delete a stack; what is in its domains of Keystone's is shut out from now on. Raises HeatRefused."""
+    for one in heat.resources(stack_id, depth=0):
+        if one.kind == _DOMAIN and one.physical_id:
+            heat.disable_domain(one.physical_id)
+    heat.delete(stack_id)
 
 
 def ended(

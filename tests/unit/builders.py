@@ -315,6 +315,7 @@ class Machines:
         remote.on(r"^ *mv -T -- /opt/heat/releases/", self._remove)
         remote.on(r"systemctl is-active --quiet heat-", lambda host, _: Result(0 if self._healthy(host) else 3, "", ""))
         remote.on(r"FROM heat\.service", self._engines)
+        remote.on(r"^children=", self._count_workers)
         remote.on("SELECT COUNT", "0\t0\t0\n")
         remote.on(r"TIMESTAMPDIFF")
         remote.on(r"list_channels|close_connection")
@@ -414,6 +415,10 @@ class Machines:
         self.running[host.name] = False
         self.draining.discard(host.name)
         return True
+
+    def _count_workers(self, host: Host, script: str) -> str:
+        """Answer pipeline.commands.count_workers."""
+        return str(self._workers if self.running[host.name] else 0)
 
     def _engines(self, host: Host, script: str) -> str:
         return "".join(f"{row}\t{name}\t1\n" for name, rows in self.rows.items() for row in rows)

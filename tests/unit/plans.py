@@ -66,6 +66,7 @@ class Small:
         self.clock = FakeClock()
         self.heat = MemoryHeat(self.clock)
         self.heat.outputs = {"local-network": {"subnet": "s1"}}
+        self.heat.outputs |= {f"local-{role}": {"hosts": {}} for role in ("database", "engine")}
         self.heard: list[str] = []
 
     def plan(self, release: str = "") -> Plan:

@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 import yaml
-from builders import KEY, LOCAL, SECRETS, progress, region
+from builders import KEY, LOCAL, SECRETS, progress, region, said
 from cryptography import x509
 from pydantic import ValidationError
 
 from pipeline import access
 from pipeline.edges.authority import Authority
 from pipeline.edges.clock import FakeClock
-from pipeline.environment import Environment, InternalTls, Role, Tls
+from pipeline.edges.ssh import generate_key
+from pipeline.environment import Environment, InternalTls, Role, Ssh, Tls
 from pipeline.errors import ConfigurationInvalid
 from pipeline.secrets import Secret, Secrets
 from pipeline.stacks import Stack
@@ -69,7 +70,14 @@ def cloud(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Cloud:
     (workspace.cloud / "clouds.yaml").touch()
     made = Cloud()
 
-    def connect(name: str, clouds: Path, *, region: str | None = None, password: Secret | None = None) -> Cloud:
+    def connect(
+        name: str,
+        clouds: Path,
+        *,
+        region: str | None = None,
+        password: Secret | None = None,
+        other_than: str = "",
+    ) -> Cloud:
         made.passwords.append(password)
         return made
 
@@ -123,10 +131,10 @@ def test_a_cloud_is_asked_in_the_region_that_the_environment_names(
     workspace.cloud.mkdir(parents=True)
     (workspace.cloud / "clouds.yaml").touch()
     asked: list[Any] = []
-    monkeypatch.setattr(access, "connect", lambda *given, region: asked.append((given[0], region)))
+    monkeypatch.setattr(access, "connect", lambda *given, **more: asked.append((given[0], more)))
     for environment in (LOCAL, LOCAL.model_copy(update={"region": "east"})):
         access.cloud_of(workspace, environment)
-    assert asked == [("seed", None), ("seed", "east")]
+    assert asked == [("seed", {"region": region, "other_than": "local-heat"}) for region in (None, "east")]
 
 
 # --- the site
@@ -144,6 +152,21 @@ def test_the_files_of_an_environment_are_private(cloud: Cloud, workspace: Worksp
     files = [workspace.known_hosts("local"), workspace.customer_clouds("local")]
     assert [_mode(path) for path in files] == [0o600, 0o600]
     assert _mode(files[0].parent) == 0o700
+
+
+def test_the_canary_asks_the_heat_that_was_launched_and_no_other(cloud: Cloud, workspace: Workspace) -> None:
+    _opened(workspace)
+    entry = yaml.safe_load(workspace.customer_clouds("local").read_text("utf-8"))["clouds"]["local"]
+    assert entry["orchestration_service_name"] == "local-heat"
+    assert entry["cloudformation_service_name"] == "local-heat-cfn"
+
+
+def test_a_host_that_did_not_come_up_is_told_and_left_out(cloud: Cloud, workspace: Workspace) -> None:
+    hosts = cloud.outputs["local-engine"]["hosts"]
+    cloud.outputs["local-engine"] = {"hosts": {**hosts, "engine-2": {"address": None, "signal": None}}}
+    site = _opened(workspace)
+    assert "engine-2: has not signalled, and is left out" in said(site.progress)
+    assert "engine-2" not in {host.name for host in site.region.inventory.hosts}
 
 
 def test_the_clouds_file_logs_the_canary_in_and_holds_no_other_secret(cloud: Cloud, workspace: Workspace) -> None:
@@ -208,6 +231,36 @@ def test_a_login_uses_the_pinned_keys_and_nothing_of_the_users_own(cloud: Cloud,
     }
     assert _mode(workspace.known_hosts("local")) == 0o600
     assert not [secret for secret in SECRETS.values() if secret in shlex.join(command)]
+
+
+def test_a_login_goes_the_way_that_the_pipeline_goes(cloud: Cloud, workspace: Workspace, tmp_path: Path) -> None:
+    key, pinned = generate_key(tmp_path / "jump"), tmp_path / "pinned"
+    pinned.write_text(f"[gate]:2222 {key}\nbastion {key}\n")
+    settings = Ssh(
+        jump=("ops@bastion", "gate:2222"), known_hosts=pinned, agent=True,
+        identity=tmp_path / "my 100% id", certificate=tmp_path / "id-cert.pub",
+    )  # fmt: skip
+    ways = [access.ssh_command(workspace, LOCAL.model_copy(update={"ssh": settings}), "engine-1")]
+    while proxy := [word for word in ways[-1] if word.startswith("ProxyCommand=")]:
+        ways.append(shlex.split(proxy[0].removeprefix("ProxyCommand=").replace("%%", "%")))
+    address = region().inventory.host("engine-1").address
+    assert [way[-1] for way in ways] == [f"pipeline@{address}", "pipeline@gate", "ops@bastion"]
+    assert [way[way.index("-W") + 1] for way in ways[1:]] == [f"[{address}]:22", "[gate]:2222"]
+    own = [
+        f"UserKnownHostsFile={workspace.known_hosts('local')}", "StrictHostKeyChecking=yes",
+        f'IdentityFile="{tmp_path}/my 100%% id"', f"CertificateFile={tmp_path}/id-cert.pub",
+    ]  # fmt: skip
+    for way, port in zip(ways, (22, 2222, 22), strict=True):
+        assert way[:3] == ["ssh", "-F", "/dev/null"]
+        assert [word for word in way if "=" in word and "ProxyCommand" not in word] == [*own, f"Port={port}"]
+    lines = workspace.known_hosts("local").read_text("utf-8").splitlines()
+    assert lines[-2:] == [f"bastion {key}", f"[gate]:2222 {key}"]
+
+
+def test_a_login_over_a_jump_host_that_is_not_pinned_is_refused(cloud: Cloud, workspace: Workspace) -> None:
+    jumping = LOCAL.model_copy(update={"ssh": Ssh(jump=("bastion",))})
+    with pytest.raises(ConfigurationInvalid, match="no key of jump host bastion is pinned"):
+        access.ssh_command(workspace, jumping, "engine-1")
 
 
 def test_a_login_needs_no_secret_kept_elsewhere(cloud: Cloud, workspace: Workspace) -> None:

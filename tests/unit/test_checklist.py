@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from io import StringIO
 
 import pytest
@@ -91,3 +92,33 @@ def test_a_terminal_shows_one_look_at_a_time() -> None:
     console = Console(file=StringIO(), width=100, force_terminal=True, color_system=None)
     watched(REPORT, FakeClock(), console)
     assert "\x1b[2J" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def _coloured(result: CheckResult) -> list[str]:
+    console = Console(file=StringIO(), width=200, force_terminal=True, color_system="standard")
+    checks(VerifyReport("local", R26.id, (result,), 1.0), console)
+    return _printed(console)
+
+
+def test_a_hosts_lines_have_no_power_over_the_terminal_and_keep_their_colours() -> None:
+    evil = "\x1b]0;owned\x07\x1b[2Jx = 1\x9b1m"
+    lines = _coloured(replace(FAILED, detail=f"-{evil}\n+{evil}", found=f"a file{evil}"))
+    spelled = r"\x1b]0;owned\x07\x1b[2Jx = 1\x9b1m"
+    assert [line for line in lines if f"{spelled}\x1b[0m" in line] == [
+        f"\x1b[31m      -{spelled}\x1b[0m",
+        f"\x1b[32m      +{spelled}\x1b[0m",
+    ]
+    assert [line for line in lines if f"a file{spelled}" in line]
+    assert not [char for char in "\x07\x9b" if char in "".join(lines)]
+
+
+def test_nor_have_the_words_of_a_check_that_could_not_be_made() -> None:
+    result = CheckResult("clock_is_right", *ENGINE, "error", 0.0, "could not be checked: \x1b[2J\n  next: \x9bwait")
+    text = "\n".join(_coloured(result))
+    assert r"could not be checked: \x1b[2J" in text
+    assert r"  next: \x9bwait" in text
+
+
+def test_nor_have_those_of_a_look_that_could_not_be_had(console: Console) -> None:
+    watched(FleetMixed("api-0: status 1: \x1b[2J", hint="finish the upgrade"), FakeClock(), console)
+    assert _printed(console)[1:] == [r"cannot be checked: api-0: status 1: \x1b[2J", "  next: finish the upgrade"]

@@ -20,6 +20,7 @@ SCRIPTS = {
     "enable": commands.enable(("heat-api", "heat-api-cfn")),
     "apply_files": commands.apply_files("put() {\n    cat\n}\nput <<'END'\n/x\nEND", ("a", "b"), sockets=("c", "d")),
     "write_files": commands.write_files("echo /x", "mariadb"),
+    "count_workers": commands.count_workers(),
     "stop": commands.stop(("heat-engine",)),
     "switch": commands.switch(ODD),
     "start": commands.start(("heat-engine",)),
@@ -316,3 +317,14 @@ def test_a_token_never_gets_onto_a_command_line(tmp_path: Path) -> None:
     assert TOKEN not in (tmp_path / "log").read_text()
     assert f'header = "X-Auth-Token: {TOKEN}"' in done.stdout
     assert 'url = "http://198.18.7.13:8004/v1/p/build_info"' in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("pid", "children", "counted"),
+    [("17", "echo 4", "4"), ("17", "echo 0; exit 1", "1"), ("0", "echo 9", "0"), ("", "echo 9", "0")],
+)
+def test_the_workers_of_an_engine_are_its_children_or_it_alone(
+    tmp_path: Path, pid: str, children: str, counted: str
+) -> None:
+    done = _sh(commands.count_workers(), tmp_path, systemctl=f"echo {pid}", pgrep=children)
+    assert (done.returncode, done.stdout) == (0, f"{counted}\n")

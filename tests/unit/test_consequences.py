@@ -6,7 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from pipeline.consequences import consequences, hosts_leaving, losses, require_same_members
+from pipeline.consequences import (
+    consequences,
+    hosts_leaving,
+    hosts_made_anew,
+    losses,
+    require_same_members,
+    require_same_volumes,
+)
 from pipeline.errors import ConfigurationInvalid
 from pipeline.plan import Act, Parameter, ParameterChange, Plan, StackPlan
 from pipeline.stacks import Kind, ResourceChange
@@ -113,3 +120,30 @@ def test_new_ones_may_have_any_number_and_others_may_change() -> None:
     require_same_members(replace(_plan("database"), stacks=(replace(stack, act=Act.CREATE),)))
     require_same_members(_plan("database", _host("database-0", Kind.REPLACED), _host("database-1")))
     require_same_members(_plan("engine", _host("engine-1", Kind.ADDED)))
+
+
+def _of_volume(name: str, kind: Kind, type_: str = "OS::Cinder::Volume") -> ResourceChange:
+    return ResourceChange(f"{name}/kept-volume", kind, type_)
+
+
+@pytest.mark.parametrize("kind", [Kind.UPDATED, Kind.ADDED, Kind.REPLACED, Kind.DELETED])
+def test_a_host_that_stays_keeps_its_volume_as_it_is(kind: Kind) -> None:
+    plan = _plan("database", _host("database-0"), _of_volume("database-0", kind))
+    with pytest.raises(
+        ConfigurationInvalid, match=r"topology.database.data_volume_gb .* volume of database-0"
+    ) as caught:
+        require_same_volumes(plan)
+    assert "set it back" in caught.value.hint
+    assert (hosts_made_anew(plan), hosts_leaving(plan)) == ((), ())
+
+
+def test_a_host_that_is_made_anew_may_get_the_volume_it_is_given() -> None:
+    attached = _of_volume("database-0", Kind.REPLACED, "OS::Cinder::VolumeAttachment")
+    require_same_volumes(_plan("database", _host("database-0"), _server("database-0"), attached))
+    require_same_volumes(_plan("database", _host("database-0", Kind.ADDED), _of_volume("database-0", Kind.ADDED)))
+
+
+def test_hosts_that_are_made_anew_are_named_with_their_stack() -> None:
+    hosts = (_host("engine-0"), _server("engine-0"), _host("engine-1", Kind.DELETED), _host("engine-2", Kind.ADDED))
+    assert hosts_made_anew(_plan("engine", *hosts)) == (("engine", "engine-0"),)
+    assert hosts_made_anew(_plan("database", _host("database-0", Kind.UNCHANGED))) == ()

@@ -181,3 +181,10 @@ def test_a_demo_that_was_run_is_told_how_to_run_it_again(workspace: Workspace) -
     with pytest.raises(ConfigurationInvalid, match="the demo was run") as caught:
         demonstrate(story, "local", old="25.0.2", new="26.0.2", report=None)
     assert "inv local.down" in caught.value.hint
+
+
+def test_a_proof_that_can_no_longer_be_saved_is_shown_and_hides_no_fault(workspace: Workspace, tmp_path: Path) -> None:
+    story: Any = Story(workspace, SmokeReport("local", (RungResult("token", "failed", 0.1, ""),)))
+    with pytest.raises(VerificationFailed, match=r"not hold: .* \(.*: cannot be written: Is a directory\)"):
+        demonstrate(story, "local", old="25.0.2", new="26.0.2", report=tmp_path)
+    assert "What was seen" in said(story.progress)

@@ -359,6 +359,7 @@ def test_a_new_stack_that_failed_is_rolled_back_and_deleted(heat: MemoryHeat, ba
 def test_an_update_that_failed_goes_back_and_is_done_again_by_the_next_run(
     heat: MemoryHeat, back: Launcher, legacy: bool
 ) -> None:
+    heat.outputs["local-api"] = {"vip": "198.18.7.10"}
     back.launch(stack("api"), {})
     heat.ends["local-api"], heat.legacy = ["FAILED"], legacy
     with pytest.raises(FailedAndReverted, match=r"local-api is \w+: host: it says why; it was rolled back"):
@@ -368,9 +369,19 @@ def test_an_update_that_failed_goes_back_and_is_done_again_by_the_next_run(
 
 
 def test_the_tag_of_a_stack_that_was_rolled_back_proves_nothing(heat: MemoryHeat, launcher: Launcher) -> None:
+    heat.outputs["local-api"] = {"vip": "198.18.7.10"}
     heat.left_by_an_earlier_run(stack("api"), "ROLLBACK_COMPLETE", tag=tag_of(stack("api")))
     launcher.launch(stack("api"), {})
     assert heat.done == ["update local-api"]
+
+
+@pytest.mark.parametrize("status", ["ROLLBACK_COMPLETE", "ROLLBACK_FAILED"])
+def test_a_creation_that_was_rolled_back_by_a_killed_run_is_made_anew(
+    heat: MemoryHeat, launcher: Launcher, status: str
+) -> None:
+    heat.left_by_an_earlier_run(stack("api"), status, tag=tag_of(stack("api")))
+    assert launcher.launch(stack("api"), {}).change is Change.CREATED
+    assert heat.done == ["delete local-api", "preview local-api", "create local-api"]
 
 
 def test_a_rollback_that_fails_as_well_is_told(heat: MemoryHeat, back: Launcher) -> None:
@@ -515,3 +526,26 @@ def test_a_stack_that_vanishes_while_it_is_made_is_a_failure(heat: MemoryHeat, l
     _refusing(heat, "events", HeatRefused("not found", status=404))
     with pytest.raises(StackFailed, match="stack local-api is GONE"):
         launcher.launch(stack("api"), {})
+
+
+# --- whether the run may go on
+
+
+@pytest.mark.parametrize("status", ["", "CREATE_FAILED", "CREATE_COMPLETE"])
+def test_a_run_that_may_not_go_on_changes_no_stack(heat: MemoryHeat, launcher: Launcher, status: str) -> None:
+    if status:
+        heat.left_by_an_earlier_run(stack("api"), status)
+
+    def gate() -> None:
+        raise Inconclusive("paused by ada")
+
+    with pytest.raises(Inconclusive, match="paused by ada"):
+        replace(launcher, gate=gate).launch(stack("api", "a: 2"), {})
+    assert [done for done in heat.done if not done.startswith("preview")] == []
+
+
+def test_a_stack_that_never_worked_is_deleted_though_it_made_a_domain(heat: MemoryHeat, launcher: Launcher) -> None:
+    heat.left_by_an_earlier_run(stack("identity"), "CREATE_FAILED")
+    heat.failed = (Resource("stack-domain", "OS::Keystone::Domain", "CREATE_COMPLETE", "", "d1", "s", 0),)
+    launcher.launch(stack("identity"), {})
+    assert heat.done == ["disable d1", "delete local-identity", "preview local-identity", "create local-identity"]

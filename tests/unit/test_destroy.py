@@ -10,7 +10,7 @@ from plans import Small
 
 from pipeline.destroy import Destroyer, destroy_all, doomed
 from pipeline.edges.heat import HeatRefused
-from pipeline.errors import ProtectedRefused, StackFailed
+from pipeline.errors import FleetMixed, ProtectedRefused, StackFailed
 from pipeline.stacks import Resource, Stack
 
 
@@ -103,3 +103,18 @@ def test_what_heat_refuses_half_way_is_a_failure_of_that_stack(small: Small, mon
     with pytest.raises(StackFailed, match="stack local-engine may be there still: deleting it") as caught:
         _destroy(small, _doomed(small, "network", "database"))
     assert caught.value.exit_code == 7
+
+
+def test_a_run_that_may_not_go_on_destroys_no_other_stack(small: Small) -> None:
+    heat: Any = small.heat
+    there, asked = _doomed(small, "network", "database"), iter([None, None, FleetMixed("aborted by ada")])
+
+    def gate() -> None:
+        if error := next(asked):
+            raise error
+
+    with pytest.raises(FleetMixed, match="aborted by ada"):
+        destroy_all(
+            there, small.stacks, Destroyer(heat, small.clock, dict.fromkeys(there, 60.0), lambda *_: None, gate=gate)
+        )
+    assert sorted(small.heat.done) == ["delete local-database", "delete local-engine"]

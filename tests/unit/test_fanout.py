@@ -6,12 +6,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
-from builders import SECRETS, ScriptedRemote, region
+from builders import SECRETS, ScriptedRemote, environment, region
 
 from pipeline.edges.ssh import Result
-from pipeline.errors import CommandFailed, ConfigurationInvalid, HostKeyRefused, HostUnreachable
+from pipeline.errors import CommandFailed, ConfigurationInvalid, HostKeyRefused, HostUnreachable, PipelineError
 from pipeline.fanout import HostResult, Outcome, chosen, fan_out, script_of, unfinished
 from pipeline.inventory import Host
 
@@ -123,6 +124,50 @@ def test_the_others_go_on_whatever_happens_to_one(remote: ScriptedRemote) -> Non
     assert found["database-0"].detail == "internal error: ZeroDivisionError: ours"
 
 
+class WithoutSudo(ScriptedRemote):
+    """Hosts of which engine-0 lets nobody become root; `asked` tells as whom each script was to run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[str, str, bool]] = []
+        self.on("^:$")
+        self.on("^id$", "ok\n")
+
+    def run(self, host: Host, script: str, *, root: bool = True, **options: Any) -> Result:
+        self.asked.append((host.name, script, root))
+        if root and host.name == "engine-0":
+            raise ConfigurationInvalid("engine-0 lets pipeline run nothing as root", hint="sudoers must have NOPASSWD")
+        return super().run(host, script, root=root, **options)
+
+
+def test_a_host_without_sudo_runs_nothing_and_says_what_it_lacks_and_the_others_end() -> None:
+    remote = WithoutSudo()
+    lacking, *others = fan_out(remote, (*ENGINES, *HOSTS[:2]), "id")
+    assert (lacking.outcome, lacking.reached, lacking.status) == (UNREACHABLE, False, None)
+    assert lacking.detail == "engine-0 lets pipeline run nothing as root; sudoers must have NOPASSWD"
+    assert {(one.outcome, one.stdout) for one in others} == {(DONE, "ok\n")}
+    assert "engine-0" not in {name for name, script, _ in remote.asked if script == "id"}
+
+
+@pytest.mark.parametrize("root", [True, False])
+def test_hello_is_said_as_whom_the_command_is_to_run(root: bool) -> None:
+    remote = WithoutSudo()
+    fan_out(remote, ENGINES, "id", root=root)
+    assert {asked for _, _, asked in remote.asked} == {root}
+
+
+@pytest.mark.parametrize("error", [ConfigurationInvalid, HostKeyRefused])
+def test_a_host_that_refuses_us_says_what_to_do_and_the_others_end(
+    remote: ScriptedRemote, error: type[PipelineError]
+) -> None:
+    remote.on("^id$", "ok\n")
+    remote.on("^:$", error("api-0 refuses", hint="check ssh.user"), host="api-0")
+    found = {one.host: one for one in fan_out(remote, HOSTS, "id")}
+    refused = found.pop("api-0")
+    assert (refused.outcome, refused.reached, refused.detail) == (UNREACHABLE, False, "api-0 refuses; check ssh.user")
+    assert set(_outcomes(tuple(found.values())).values()) == {DONE}
+
+
 def test_a_host_that_was_lost_before_is_told_from_one_that_may_have_run_it(remote: ScriptedRemote) -> None:
     remote.on("^:$", HostUnreachable("engine-0 is gone"), host="engine-0")
     remote.on("^id$", HostUnreachable("engine-1 is gone"), host="engine-1")
@@ -149,6 +194,36 @@ def test_secrets_of_the_region_are_heard_and_kept_as_stars(remote: ScriptedRemot
     results = fan_out(remote, ENGINES, "env", listener=ears, hidden=secrets)
     assert not [secret for secret in secrets if secret in f"{results} {ears.lines}"]
     assert results[0].stdout == " ".join(["***"] * len(secrets))
+
+
+KEY = """\
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg
+AwEHoUQDQgAE
+short
+-----END PRIVATE KEY-----
+"""
+
+
+def test_of_a_private_key_every_line_is_stars_wherever_it_is_said(remote: ScriptedRemote) -> None:
+    remote.on("^cat ", Result(0, f"-----BEGIN CERTIFICATE-----\nMIIB\n{KEY}", "got   AwEHoUQDQgAE\r\n"))
+    ears = Ears()
+    results = fan_out(remote, ENGINES[:1], "cat heat.pem", listener=ears, hidden=[KEY])
+    assert not [line for line in KEY.splitlines()[1:3] if line in f"{results} {ears.lines}"]
+    assert [line for _, stream, line in ears.lines if stream == "stdout"] == [
+        "-----BEGIN CERTIFICATE-----", "MIIB", "-----BEGIN PRIVATE KEY-----", "***", "***", "short",
+        "-----END PRIVATE KEY-----",
+    ]  # fmt: skip
+
+
+def test_secrets_of_clusters_are_stars_too(remote: ScriptedRemote) -> None:
+    secrets = region(environment(messaging=3)).secrets
+    members = ",".join(f"heat:{SECRETS['messaging']}@10.0.0.{number}:5672" for number in range(3))
+    remote.on("^cat ", f"transport_url = rabbit://{members}/heat-1\nerlang-cookie\n")
+    ears = Ears()
+    fan_out(remote, ENGINES[:1], "cat both", listener=ears, hidden=secrets)
+    stars = ",".join(f"heat:***@10.0.0.{number}:5672" for number in range(3))
+    assert [line for _, _, line in ears.lines] == [f"transport_url = rabbit://{stars}/heat-1", "***"]
 
 
 def test_no_more_hosts_at_once_than_allowed(remote: ScriptedRemote) -> None:

@@ -15,7 +15,6 @@ from builders import R25, R26, fleet_on, host, settled
 from pipeline.environment import Role
 from pipeline.fleet import Fleet, HostState, read_state, state_script
 from pipeline.hostfiles import UNITS
-from pipeline.rollout import vhost_of
 
 API = host(Role.API)
 WRITTEN, STARTED, LATER = 1_700_000_000, 1_700_000_100, 1_700_000_200  # seconds since 1970
@@ -217,20 +216,35 @@ def test_units_on_two_releases_count_as_not_running() -> None:
     assert read_state(API, "current 26\nvhost v\nrunning 25\nrunning 26\n").running == ""
 
 
-def test_a_fleet_knows_its_releases_and_the_vhosts_that_are_talked_on() -> None:
+def test_a_fleet_knows_its_releases_and_its_hosts() -> None:
     states = fleet_on(R25).states
     engine = next(state for state in states if state.host.role is Role.ENGINE)
     fleet = Fleet((*states, settled(engine.host, R26)))
     assert fleet.releases == {R25.id, R26.id}
-    assert fleet.vhosts(Role.ENGINE) == {vhost_of(R25), vhost_of(R26)}
-    assert fleet.vhosts(Role.API) == {vhost_of(R25)}
+    assert fleet.lacking(R26.id) == tuple(state.host for state in states)
     assert [state.host.name for state in fleet.of(Role.API)] == ["api-0", "api-1"]
 
 
 def test_a_fleet_before_its_first_start_talks_on_no_vhost() -> None:
     fleet = Fleet(tuple(replace(state, current="", running="") for state in fleet_on(R25).states))
     assert fleet.releases == frozenset()
-    assert fleet.vhosts(Role.ENGINE) == frozenset()
+    assert Fleet(tuple(replace(state, vhost="") for state in fleet.states)).vhost == ""
+
+
+@pytest.mark.parametrize("down", [(), (Role.ENGINE,), (Role.ENGINE, Role.API)])
+def test_a_region_talks_on_its_vhost_whoever_of_it_runs(down: tuple[Role, ...]) -> None:
+    """Engines that were all taken out of service left their messages there, and new ones have no vhost on disk."""
+    states = [settled(state.host, R26, "heat-25") for state in fleet_on(R26).states]
+    fleet = Fleet(tuple(replace(one, running="") if one.host.role in down else one for one in states))
+    assert fleet.vhost == "heat-25"
+    anew = tuple(replace(one, vhost="", current="") if one.host.role is Role.ENGINE else one for one in fleet.states)
+    assert Fleet(anew).vhost == "heat-25"
+
+
+def test_engines_that_run_say_which_vhost_it_is() -> None:
+    apis = [settled(state.host, R25, "heat-old") for state in fleet_on(R25).of(Role.API)]
+    engines = [settled(state.host, R26, "heat-new") for state in fleet_on(R26).of(Role.ENGINE)]
+    assert Fleet((*apis, *engines)).vhost == "heat-new"
 
 
 def test_a_host_tells_in_what_way_it_is_connected_to_the_broker(running: Machine) -> None:

@@ -54,6 +54,7 @@ def test_an_engine_with_a_worker_missing_is_not_up(remote: ScriptedRemote, here:
 
 def test_workers_that_run_registered_last_and_the_others_were_killed(remote: ScriptedRemote, here: Site) -> None:
     workers = LOCAL.heat.engine_workers
+    remote.on("^children=", f"{workers}\n")
     elsewhere = f"{ID.format(90)}\tengine-1\t1\n"
     remote.on("FROM heat.service", _rows("0", *["1"] * (2 * workers)) + elsewhere)
     found = workers_of(here, ENGINE)
@@ -65,7 +66,18 @@ def test_an_engine_that_was_never_killed_has_no_killed_workers(machines: Machine
     assert workers_of(here, ENGINE) == Workers(tuple(machines.rows["engine-0"]), ())
 
 
+@pytest.mark.parametrize("running", [0, 1, 3, 5])
+def test_an_engine_has_as_many_workers_as_run_whatever_its_settings_say_by_now(
+    remote: ScriptedRemote, here: Site, running: int
+) -> None:
+    remote.on("^children=", f"{running}\n")
+    remote.on("FROM heat.service", _rows("1", "1", "1", "1"))
+    rows = [ID.format(number) for number in range(1, 5)]
+    assert workers_of(here, ENGINE) == Workers(tuple(rows[max(0, 4 - running) :]), tuple(rows[: max(0, 4 - running)]))
+
+
 def test_a_host_without_rows_has_no_workers(remote: ScriptedRemote, here: Site) -> None:
+    remote.on("^children=", f"{LOCAL.heat.engine_workers}\n")
     remote.on("FROM heat.service", "")
     assert workers_of(here, ENGINE) == Workers((), ())
 

@@ -283,6 +283,16 @@ def test_database_and_broker_have_a_certificate_whose_key_their_service_alone_re
     assert "k3y" in "".join(AMONG.secrets)
 
 
+def test_a_file_that_is_one_secret_is_told_from_one_that_holds_some() -> None:
+    clustered = replace(AMONG, certificate=SHOWN, messaging_cookie=Secret("c00kie"))
+    files = [file for role in Role for file in role_files(host(role), USED, clustered, TEMPLATES)]
+    assert [file.path for file in files if file.secret] == [
+        "/etc/mysql/heat.key",
+        "/etc/rabbitmq/heat.key",
+        "/var/lib/rabbitmq/.erlang.cookie",
+    ]
+
+
 def test_what_is_offered_beside_plain_connections_is_required_in_the_end() -> None:
     for of, plain, only in ((OFFERED, True, False), (USED, True, False), (REQUIRED, False, True)):
         database = _served(Role.DATABASE, of, "90-heat.cnf").splitlines()

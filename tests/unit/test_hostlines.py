@@ -77,3 +77,8 @@ def test_a_reader_that_goes_away_stops_no_host() -> None:
         lines.begin([ENGINE])
         for _ in range(3):
             lines.heard(ENGINE, "stdout", "x")
+
+
+def test_nor_has_the_reason_why_a_host_is_not_done() -> None:
+    refused = HostResult("engine-0", Outcome.UNREACHABLE, reached=False, detail="sudo said \x1b[2J\nand more")
+    assert _told(refused)[-1] == r"engine-0     unreachable, 0.0 s: sudo said \x1b[2J\nand more"

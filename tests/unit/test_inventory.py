@@ -39,10 +39,15 @@ def test_a_signal_may_be_a_mapping_already() -> None:
     assert host.host_keys == (ED25519,)
 
 
-@pytest.mark.parametrize("signal", ["{}", {}, '{"1": ""}', '{"1": "cloud-init failed"}', "not JSON"])
-def test_a_host_without_a_key_is_refused(signal: object) -> None:
-    with pytest.raises(ConfigurationInvalid, match="host api-0 signalled no SSH host key"):
-        hosts_of(Role.API, {"api-0": {"address": "198.18.0.5", "signal": signal}})  # type: ignore[dict-item]
+@pytest.mark.parametrize("signal", ["{}", {}, None, "null", "[]", '{"1": ""}', '{"1": "it failed"}', "not JSON"])
+def test_a_host_that_signalled_no_key_has_none(signal: object) -> None:
+    (host,) = hosts_of(Role.API, {"api-0": {"address": "198.18.0.5", "signal": signal}})  # type: ignore[dict-item]
+    assert host == Host("api-0", Role.API, "198.18.0.5", ())
+
+
+@pytest.mark.parametrize("facts", [None, {}, {"address": None, "signal": {"1": ED25519}}])
+def test_a_host_without_an_address_has_no_key_either(facts: Any) -> None:
+    assert hosts_of(Role.API, {"api-0": facts}) == (Host("api-0", Role.API, "", ()),)
 
 
 def test_hosts_of_several_roles_keep_their_order() -> None:

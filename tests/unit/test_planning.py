@@ -565,3 +565,15 @@ def test_a_server_that_goes_for_what_another_stack_gives_is_planned_again_first(
     again = launched.plan()
     assert lost(again.by_name["engine"].resources) == ("engine-0", "engine-1")
     assert launched.launch(again)["engine"].change.value == "updated"
+
+
+def test_a_stale_plan_is_made_again_for_its_release(launched: Small) -> None:
+    with pytest.raises(PlanStale) as caught:
+        require_fresh(launched.plan("26.0.2-a"), launched.plan(""))
+    assert caught.value.hint.startswith("inv plan local --release 26.0.2-a --out FILE")
+
+
+def test_a_rule_of_a_security_group_keeps_nothing() -> None:
+    rule = ResourceChange("network/database-from-api", Kind.REPLACED, "OS::Neutron::SecurityGroupRule")
+    assert lost((rule,)) == ()
+    assert lost((replace(rule, type="OS::Neutron::SecurityGroup"),)) == ("network",)

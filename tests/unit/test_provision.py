@@ -34,6 +34,7 @@ from pipeline.errors import CommandFailed, ConfigurationInvalid, FleetMixed, Hos
 from pipeline.fleet import PLAIN, TLS, Fleet
 from pipeline.health import Unhealthy
 from pipeline.hostfiles import UNITS
+from pipeline.inventory import Host
 from pipeline.provision import (
     BACKING,
     bring_up,
@@ -456,3 +457,12 @@ def test_a_host_of_every_role_is_provisioned_by_one_of_the_steps(services: Scrip
     configure_services(here, *SERVICES)
     first_start(here, R26)
     assert {name for name, _ in services.ran} == {host.name for host in here.region.inventory.of(*Role)}
+
+
+def test_a_rollout_is_refused_where_a_host_has_not_come_up(remote: ScriptedRemote) -> None:
+    here = site(remote)
+    absent = (Host("engine-2", Role.ENGINE, "", ()),)
+    region_ = replace(here.region, inventory=replace(here.region.inventory, absent=absent))
+    with pytest.raises(ConfigurationInvalid, match="local: not come up yet: engine-2") as caught:
+        require_deployed(replace(here, region=region_), fleet_on(R26))
+    assert caught.value.hint.startswith("openstack stack failures list local-engine; then inv deploy local")

@@ -93,3 +93,11 @@ def test_a_secret_kept_elsewhere_is_no_output_of_a_stack(key: str, stack: str, o
 def test_hosts_are_known_without_any_secret() -> None:
     outputs = {stack: {key: value for key, value in one.items() if key == "hosts"} for stack, one in _outputs().items()}
     assert inventory_of(LOCAL, outputs) == region().inventory
+
+
+def test_a_host_that_did_not_come_up_locks_nobody_out_of_the_others() -> None:
+    outputs = _outputs()
+    outputs["engine"]["hosts"]["engine-2"] = {"address": None, "signal": None}
+    inventory = _read(outputs).inventory
+    assert inventory.hosts == region().inventory.hosts
+    assert [host.name for host in inventory.absent] == ["engine-2"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from builders import LOCAL, R25, Kept, Machines, ScriptedRemote, journal, said
+from builders import ASKS, LOCAL, R25, Kept, Machines, ScriptedRemote, journal, said
 
 from pipeline.edges.lock import LockLost
-from pipeline.errors import FleetMixed, HostUnreachable
+from pipeline.errors import CommandFailed, ConfigurationInvalid, FleetMixed, HostUnreachable, PipelineError
 from pipeline.retire import retire
 from pipeline.site import Site
 
@@ -73,4 +73,14 @@ def test_a_host_that_does_not_answer_is_told_and_left(machines: Machines, remote
 def test_a_host_that_never_had_a_release_needs_no_drain(machines: Machines, remote: ScriptedRemote, here: Site) -> None:
     remote.on("", "", host="engine-1")
     assert _retire(here, "engine-1") == ()
+    assert not remote.scripts("systemctl stop")
+
+
+@pytest.mark.parametrize("error", [ConfigurationInvalid("no sudo"), CommandFailed("no end within 30 s", status=-1)])
+def test_a_host_that_answers_and_lets_nobody_look_is_not_taken_for_a_dead_one(
+    machines: Machines, remote: ScriptedRemote, here: Site, error: PipelineError
+) -> None:
+    remote.on(ASKS[0], error, host="engine-1")
+    with pytest.raises(type(error), match=error.message):
+        _retire(here, "engine-1", "engine-0")
     assert not remote.scripts("systemctl stop")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import builders
 import pytest
 from builders import LOCAL, R25, R26, Machines, fleet_on
 
 from pipeline.environment import Role
 from pipeline.errors import ConfigurationInvalid
+from pipeline.fleet import Fleet
 from pipeline.scaling import plan_scaling
 
 
@@ -18,6 +20,13 @@ def test_more_hosts_come_and_none_goes() -> None:
 def test_the_last_hosts_of_a_role_go() -> None:
     scaling = plan_scaling(fleet_on(R26), Role.API, 1)
     assert (scaling.coming, [state.host.name for state in scaling.leaving]) == (0, ["api-1"])
+
+
+def test_the_stack_loses_hosts_by_their_number_whichever_are_there() -> None:
+    of = builders.environment(engine=3)
+    fleet = Fleet(tuple(state for state in fleet_on(R26, of).states if state.host.name != "engine-1"))
+    scaling = plan_scaling(fleet, Role.ENGINE, 2)
+    assert (scaling.coming, [state.host.name for state in scaling.leaving]) == (1, ["engine-2"])
 
 
 def test_as_many_as_there_are_changes_nothing() -> None:

@@ -18,7 +18,7 @@ from pipeline.edges.clock import FakeClock
 from pipeline.edges.lock import Holder
 from pipeline.edges.runs import Runs
 from pipeline.edges.wheelhouse import Built
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigurationInvalid, PipelineError, VerificationFailed
 from pipeline.evidence import Record
 from pipeline.localcloud import CloudStatus, HostStatus, ServiceStatus
 from pipeline.smoke import RungResult, SmokeReport
@@ -188,3 +188,42 @@ def test_a_file_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> Non
     with pytest.raises(PipelineError, match=r"file/smoke\.xml: cannot be written: ") as caught:
         show.save(SMOKE, junit=str(tmp_path / "file" / "smoke.xml"))
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("place", ["file/smoke.xml", "", "file/new/smoke.xml", "n" * 300])
+def test_a_file_that_could_not_be_written_is_refused_and_nothing_is_left(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationInvalid, match="cannot be written: ") as caught:
+        show.require_writable("", tmp_path / "good.json", tmp_path / place)
+    assert (caught.value.exit_code, caught.value.hint) == (3, "name another file")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_file_that_can_be_written_is_left_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "old.json").write_text("old")
+    show.require_writable()
+    show.require_writable("", "old.json", "new.json", str(tmp_path / "new/directory/new.json"), "/dev/null")
+    assert [path.name for path in tmp_path.iterdir()] == ["old.json"]
+    assert (tmp_path / "old.json").read_text() == "old"
+
+
+def test_a_file_that_cannot_be_written_hides_no_failure() -> None:
+    failed = VerificationFailed("2 checks failed", hint="look there")
+    with pytest.raises(VerificationFailed, match=r"^2 checks failed \(a: cannot be written\)\n  next: look there$"):
+        _save_nothing(failed)
+    with pytest.raises(PipelineError, match="^a: cannot be written$"):
+        _save_nothing(None)
+
+
+def _save_nothing(failed: PipelineError | None) -> None:
+    with show.ending_in(failed):
+        raise PipelineError("a: cannot be written")
+
+
+def test_what_was_saved_ends_as_it_would_have_without() -> None:
+    failed = VerificationFailed("2 checks failed")
+    with pytest.raises(VerificationFailed, match="^2 checks failed$"), show.ending_in(failed):
+        pass
+    with show.ending_in(None):
+        pass

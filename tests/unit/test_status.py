@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from builders import R25, R26, Machines, ScriptedRemote, names
@@ -11,6 +12,7 @@ from pipeline.edges.ssh import Result
 from pipeline.environment import Role
 from pipeline.errors import ConfigurationInvalid, HostKeyRefused, HostUnreachable
 from pipeline.fleet import HostState
+from pipeline.inventory import Host
 from pipeline.rollout import Batch, vhost_of
 from pipeline.site import Site
 from pipeline.status import HostStatus, region_status
@@ -161,3 +163,11 @@ def test_looking_changes_nothing(here: Site, remote: ScriptedRemote) -> None:
     _look(here)
     seen = remote.scripts(rf"{ASK}|FROM heat\.service|show stat")
     assert len(seen) == len(remote.ran) == 7 + 2
+
+
+def test_a_host_that_did_not_come_up_is_told_after_the_others(here: Site) -> None:
+    absent = (Host("engine-2", Role.ENGINE, "", ()),)
+    region_ = replace(here.region, inventory=replace(here.region.inventory, absent=absent))
+    last = region_status(replace(here, region=region_), lambda _: ())[-1]
+    assert (last.host, last.role, last.current) == ("engine-2", "engine", "")
+    assert last.health.startswith("has not signalled")

@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,13 +26,16 @@ from kept_releases import build_nothing, keep
 from typed_commands import ROOT, collection, fresh_tasks_module, tasks_module
 
 from pipeline import deploy, regionstacks, workflow
+from pipeline.checks.result import CheckResult
 from pipeline.edges.index import Index
 from pipeline.edges.lock import Holder
 from pipeline.edges.ssh import Result
 from pipeline.edges.store import who
 from pipeline.errors import ConfigurationInvalid, HostUnreachable, PipelineError
 from pipeline.plan import Act, Live, Parameter, ParameterChange, Plan, StackPlan
+from pipeline.smoke import RungResult, SmokeReport
 from pipeline.stackdrift import Drift, StackDrift
+from pipeline.verify import VerifyReport
 
 HEAVY = (
     "paramiko", "heatclient", "openstack", "keystoneauth1", "pytest", "rich", "pydantic", "jinja2", "testinfra",
@@ -357,7 +360,7 @@ def test_a_plan_is_kept_for_its_owner_alone_and_applied(
     assert typed.out.splitlines()[-1] == "local: nothing to change"
     planned(Act.UPDATE)
     stale = inv(f"apply {path}")
-    assert (stale.status, stale.next.split(",")[0]) == (6, "inv plan local")
+    assert (stale.status, stale.next.split(",")[0]) == (6, "inv plan local --out FILE")
     assert stale.error == "the plan is stale: stack local-engine would be launched with other values now"
 
 
@@ -436,6 +439,16 @@ def test_drift_ends_with_10_and_json_stands_alone(inv: Type, monkeypatch: pytest
     typed = inv("drift local --json")
     assert (typed.status, json.loads(typed.out)["found"]) == ((10, 1) if found else (0, 0))
     assert ("! local-engine" if found else "= local-engine") in inv("drift local").out
+
+
+def test_hosts_that_could_not_be_looked_at_are_no_sign_of_no_drift(inv: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = StackDrift("local-engine", "CHECK_COMPLETE", (), "", ())
+    monkeypatch.setattr(workflow.Pipeline, "drift", lambda *_, **__: Drift("local", (stack,), (), "api-0 is away"))
+    typed = inv("drift local")
+    assert (typed.status, typed.err.splitlines()[-2:]) == (
+        9,
+        ["error: no stack has drifted; hosts could not be looked at: api-0 is away", "  next: inv status local"],
+    )
 
 
 # --- verify
@@ -580,6 +593,93 @@ def test_a_mistake_runs_nothing(inv: Type, hosts: ScriptedRemote, command: str, 
     assert hosts.ran == []
 
 
+# --- files for machines
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "verify local --json {}",
+        "verify local --junit {}",
+        "verify local --watch --json {}",
+        "smoke local --junit {}",
+        "smoke mycloud --json {}",
+        "status local --json {}",
+        "validate local --json {}",
+        "ssh.run local --json {} -- id",
+        "demo --report {}",
+        "bench.upgrade --json {}",
+        "bench.soak --json {}",
+        "bench.scale --json {}",
+        "bench.scale --svg {}",
+        "bench.ssh --table {}",
+        "bench.verify --svg {}",
+        "bench.render --json {}",
+    ],
+)
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_done(
+    inv: Type, hosts: ScriptedRemote, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str
+) -> None:
+    for name in ("upgrade", "soak", "scale", "ssh", "verify", "render"):
+        monkeypatch.setattr(f"benchmarks.{name}.measure", lambda *_: pytest.fail("it was measured"))
+    for name in ("verify", "watch", "smoke", "smoke_cloud", "status", "validate"):
+        monkeypatch.setattr(workflow.Pipeline, name, lambda *_: pytest.fail("it was done"))
+    monkeypatch.setattr("pipeline.demo.demonstrate", lambda *_, **__: pytest.fail("it was shown"))
+    (tmp_path / "file").write_text("")
+    typed = inv(command.format(tmp_path / "file" / "seen"))
+    assert (typed.status, typed.error) == (3, f"{tmp_path}/file/seen: cannot be written: Not a directory")
+    assert typed.next == "name another file"
+    assert hosts.ran == []
+
+
+CHECK = CheckResult("clock_is_right", "api-0", "api", "local", "failed", 0.1, "expected a; found b\nlikely: c")
+CHECKS = VerifyReport("local", R26.id, (CHECK,), 1.0)
+RUNGS = SmokeReport("local", (RungResult("token", "failed", 0.1, "401"),))
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "shown"),
+    [
+        ("verify local --json {}", 10, "clock_is_right"),
+        ("smoke local --junit {}", 10, "failed   token"),
+        ("ssh.run local --limit engine-0 --json {} -- id", 7, "engine-0   failed (3)"),
+    ],
+)
+def test_a_file_that_can_no_longer_be_written_costs_no_report_and_hides_no_failure(
+    inv: Type, hosts: ScriptedRemote, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    command: str, status: int, shown: str,
+) -> None:  # fmt: skip
+    path = tmp_path / "seen"
+
+    def ends_as(result: object) -> Callable[..., object]:
+        return lambda *_: path.mkdir() or result
+
+    monkeypatch.setattr(workflow.Pipeline, "verify", ends_as(CHECKS))
+    monkeypatch.setattr(workflow.Pipeline, "smoke", ends_as(RUNGS))
+    hosts.on("^id$", ends_as(Result(3, "", "")))
+    typed = inv(command.format(path))
+    assert typed.status == status
+    assert shown in typed.out
+    assert typed.error.endswith(f" ({path}: cannot be written: Is a directory)")
+
+
+@pytest.mark.parametrize(("command", "name"), [("verify local", "verify"), ("smoke local", "smoke")])
+def test_where_all_is_well_a_file_that_can_no_longer_be_written_is_told_after_the_report(
+    inv: Type, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str, name: str
+) -> None:
+    path, passed = (
+        tmp_path / "seen",
+        {
+            "verify": replace(CHECKS, results=(replace(CHECK, outcome="passed"),)),
+            "smoke": SmokeReport("local", (RungResult("token", "passed", 0.1, ""),)),
+        },
+    )
+    monkeypatch.setattr(workflow.Pipeline, name, lambda *_: path.mkdir() or passed[name])
+    typed = inv(f"{command} --json {path}")
+    assert (typed.status, typed.error) == (1, f"{path}: cannot be written: Is a directory")
+    assert "passed" in typed.out
+
+
 # --- environments
 
 
@@ -631,6 +731,7 @@ def test_what_is_asked_of_no_run_is_refused(inv: Type, request_: str) -> None:
 @pytest.mark.parametrize("request_", ["pause", "abort"])
 def test_a_run_under_way_is_asked_and_its_owner_named(inv: Type, request_: str) -> None:
     pipeline = tasks_module().pipeline()
+    pipeline.runs.begin("local", ADA.run_id)
     with pipeline.locks("local").held("local", ADA):
         typed = inv(f"{request_} local")
     assert (typed.status, typed.out) == (0, f"local: upgrade of ada@laptop was asked to {request_}\n")

@@ -10,6 +10,7 @@ import threading
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,22 @@ def test_a_host_that_is_gone_is_asked_once_and_its_checks_are_errors() -> None:
     assert all(remote.asked.count(name) <= 3 for name in remote.asked)  # at once, before the first answer
 
 
+def test_a_host_that_lets_nobody_in_makes_its_own_checks_errors_and_no_other_hosts() -> None:
+    class WithoutSudo(ThisMachine):
+        """A host that lets nobody become root, among others that do."""
+
+        def run(self, host: Host, script: str, **options: Any) -> Result:
+            if host.role is Role.DATABASE:
+                raise ConfigurationInvalid("database-0 lets pipeline run nothing as root", hint="NOPASSWD")
+            return super().run(host, script, **options)
+
+    report = verify(_site(WithoutSudo()), RELEASE, "heat-1", report=lambda _: None)
+    by_host = {result.host: result for result in report.results if result.name == "clock_is_right"}
+    assert by_host["database-0"].outcome == "error"
+    assert "lets pipeline run nothing as root" in by_host["database-0"].message
+    assert {result.outcome for name, result in by_host.items() if name != "database-0"} == {"passed"}
+
+
 def test_a_host_is_asked_once_for_everything_and_an_api_for_its_answers_too() -> None:
     remote = ThisMachine()
     verify(_site(remote), RELEASE, "heat-1", report=lambda _: None)
@@ -346,3 +363,17 @@ def test_a_check_that_asks_for_what_nobody_offers_is_an_error_of_ours(
 def test_a_result_reads_as_one_line() -> None:
     result = CheckResult("clock_is_right", "api-0", "api", "local", "failed", 0.1, "expected a; found b\nlikely: c")
     assert str(result) == "api-0: clock_is_right failed: expected a; found b; likely: c"
+
+
+def test_a_host_that_did_not_come_up_is_something_that_could_not_be_checked() -> None:
+    here = _site(ThisMachine(), (Role.LOADBALANCER,))
+    absent = (Host("engine-2", Role.ENGINE, "", ()), Host("api-1", Role.API, "", ()))
+    here = replace(here, region=replace(here.region, inventory=replace(here.region.inventory, absent=absent)))
+    selection = Selection.of(expression="clock")
+    report = verify(here, RELEASE, "heat-1", report=lambda _: None, selection=selection)
+    assert _outcomes(report, "has_signalled") == {"engine-2": "error", "api-1": "error"}
+    assert not report.ok
+    only = verify(
+        here, RELEASE, "heat-1", report=lambda _: None, selection=replace(selection, roles=(Role.LOADBALANCER,))
+    )
+    assert _outcomes(only, "has_signalled") == {}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ from pipeline.edges.store import who
 from pipeline.edges.yamledit import set_value
 from pipeline.environment import Environment, InternalTls, Role, Tls
 from pipeline.errors import (
+    CommandFailed,
     ConfigurationInvalid,
     FailedAndReverted,
     FleetMixed,
@@ -121,6 +123,8 @@ def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Here:
     monkeypatch.setattr(workflow, "is_deployed", lambda environment, cloud: True)
     monkeypatch.setattr(regionstacks, "survey", _nothing_to_do)
     monkeypatch.setattr(regionstacks, "at_rest", lambda *_, **__: None)
+    signals = count()
+    monkeypatch.setattr(regionstacks.RegionStacks, "_signal", lambda *_, **__: f"signal {next(signals)}")
     made = Here(Workspace(ROOT, tmp_path / "state"), clock, progress(clock))
     remote = ScriptedRemote()
     given = {"opened": [], "policy": {}, "remote": remote, "machines": _hosts(remote), "customer": Customer()}
@@ -618,6 +622,13 @@ def test_more_hosts_are_written_down_and_launched(scalable: Here, launched: list
     assert "local-api" in launched
 
 
+def test_a_host_that_came_by_a_scale_that_was_interrupted_gets_its_release(scalable: Here, launched: list[str]) -> None:
+    scalable.machines.installed["engine-1"].clear()
+    scalable.machines.kill("engine-1")
+    scalable.scale("local", Role.ENGINE, 2)
+    assert scalable.machines.installed["engine-1"] == [R25.id]
+
+
 def test_no_host_is_drained_where_the_file_could_not_say_so(scalable: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.access", lambda path, mode: not str(path).endswith("local.yaml"))
     with pytest.raises(ConfigurationInvalid, match=r"local\.yaml: cannot be written"):
@@ -801,6 +812,15 @@ def test_a_rollback_builds_nothing_for_the_hosts_have_it(here: Here, monkeypatch
     here.wheelhouse.find("25.0.2").archive.unlink()
     here.rollback("local")
     assert set(here.machines.current.values()) == {R25.id}
+
+
+def test_a_host_that_lacks_the_release_to_go_back_to_gets_it_first(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    _with_traffic(monkeypatch, GOOD)
+    here.upgrade("local", "26.0.2")
+    here.machines.installed["engine-1"].remove(R25.id)  # as on a host that came since
+    here.rollback("local")
+    assert set(here.machines.current.values()) == {R25.id}
+    assert R25.id in here.machines.installed["engine-1"]
 
 
 def test_a_region_with_nothing_to_go_back_to_is_left_alone(here: Here) -> None:
@@ -1058,6 +1078,25 @@ def test_nothing_can_be_asked_where_no_run_is_under_way(here: Here) -> None:
     assert here.runs.asked("local") is None
 
 
+def test_nothing_can_be_asked_of_a_run_of_another_checkout(here: Here) -> None:
+    with here.locks("local").held("local", ADA), pytest.raises(ConfigurationInvalid, match="of another checkout") as it:
+        here.ask_run("local", "pause")
+    assert it.value.hint == "ask it there: process 4711 of laptop"
+    assert here.runs.asked("local") is None
+
+
+def test_stacks_are_launched_by_a_run_that_may_go_on(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    def launch_all(stacks: Any, launcher: Any, given: Any) -> dict[str, Launched]:
+        here.ask_run("local", "abort")
+        launcher.gate()
+        return {}
+
+    monkeypatch.setattr(regionstacks, "launch_all", launch_all)
+    with pytest.raises(FleetMixed, match="aborted by") as caught:
+        here.deploy("local", "25.0.2")
+    assert caught.value.hint == "type the same command again to go on"
+
+
 def test_nothing_can_be_asked_of_a_person_who_holds_an_environment(here: Here) -> None:
     here.hold("local", "a disk is being replaced")
     with pytest.raises(ConfigurationInvalid, match="no run is under way in local"):
@@ -1198,6 +1237,16 @@ def test_hosts_that_are_gone_do_not_keep_the_others_from_being_checked(
     here.remote.on(STATE, HostUnreachable("all are gone"))
     with pytest.raises(PreflightUnreachable, match="all are gone"):
         here.verify("local")
+
+
+@pytest.mark.parametrize("error", [ConfigurationInvalid("no sudo"), CommandFailed("no end within 30 s", status=-1)])
+def test_hosts_that_let_nobody_look_do_not_keep_the_others_from_being_checked(
+    here: Here, monkeypatch: pytest.MonkeyPatch, error: PipelineError
+) -> None:
+    monkeypatch.setattr(workflow, "verify", lambda *_, **__: GREEN)
+    here.remote.on(STATE, error, host="engine-0")
+    assert here.verify("local") is GREEN
+    assert next(here.watch("local")) is GREEN
 
 
 def test_a_watch_looks_again_also_after_a_look_that_could_not_be_had(

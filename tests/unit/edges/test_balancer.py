@@ -111,7 +111,13 @@ def test_an_answer_without_any_server_is_none(balancer: LoadBalancer, remote: Sc
 def test_a_server_nobody_knows_is_an_error_and_nothing_is_set(balancer: LoadBalancer, remote: ScriptedRemote) -> None:
     remote.on("show stat", UP)
     with pytest.raises(PipelineError, match="loadbalancer-0 has no server api-7"):
-        balancer.drain("api-7", timeout=10)
+        balancer.ready("api-7")
+    assert not remote.scripts("set server")
+
+
+def test_a_server_that_never_got_into_rotation_is_drained(balancer: LoadBalancer, remote: ScriptedRemote) -> None:
+    remote.on("show stat", UP)
+    balancer.drain("api-7", timeout=10)
     assert not remote.scripts("set server")
 
 

@@ -593,8 +593,8 @@ def test_a_wrong_password_is_told_without_it(cloud: Cloud, clouds_yaml: Path) ->
 
 
 def test_every_request_has_a_deadline(clouds_yaml: Path) -> None:
-    session, region = session_of("seed", clouds_yaml, timeout=7)
-    assert (session.timeout, region) == (7, "local")
+    session, region, names = session_of("seed", clouds_yaml, timeout=7)
+    assert (session.timeout, region, names) == (7, "local", {})
 
 
 def test_a_cloud_that_is_not_in_the_file_is_a_matter_of_configuration(clouds_yaml: Path) -> None:
@@ -606,3 +606,43 @@ def test_a_cloud_that_is_not_in_the_file_is_a_matter_of_configuration(clouds_yam
 def test_the_users_own_clouds_are_left_alone(clouds_yaml: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OS_REGION_NAME", "elsewhere")
     assert connect("seed", clouds_yaml).region == "local"
+
+
+# --- a region with several Heats: the cloud's own, and the one that it launched
+
+
+@pytest.fixture(params=[0, 1])
+def crowded(request: pytest.FixtureRequest, cloud: Cloud, clouds_yaml: Path) -> Cloud:
+    """Return a cloud whose catalog lists `local-heat` too, before or after its own `heat`."""
+    _, answer = cloud.answers["POST", "/v3/auth/tokens"]
+    endpoint = {
+        "interface": "public",
+        "region": "local",
+        "region_id": "local",
+        "url": f"{cloud.url}/local/p",
+        "id": "l",
+    }
+    launched = {"type": "orchestration", "name": "local-heat", "id": "g", "endpoints": [endpoint]}
+    answer["token"]["catalog"].insert(request.param, launched)
+    return cloud
+
+
+def test_the_heat_that_launches_is_not_the_one_that_it_launched(crowded: Cloud, clouds_yaml: Path) -> None:
+    crowded.answer("GET", "/v1/p/stacks/local-api", 200, {"stack": _stack()})
+    heat = connect("seed", clouds_yaml, other_than="local-heat")
+    assert heat.endpoint() == f"{crowded.url}/v1/p"
+    assert heat.find("local-api") is not None
+
+
+def test_a_heat_is_found_by_the_name_that_its_cloud_gives_it(crowded: Cloud, clouds_yaml: Path) -> None:
+    clouds = json.loads(clouds_yaml.read_text("utf-8"))
+    clouds["clouds"]["seed"]["orchestration_service_name"] = "local-heat"
+    clouds_yaml.write_text(json.dumps(clouds), encoding="utf-8")
+    crowded.answer("GET", "/local/p/stacks/web", 200, {"stack": _stack()})
+    heat = connect("seed", clouds_yaml)
+    assert heat.endpoint() == f"{crowded.url}/local/p"
+    assert heat.find("web") is not None
+
+
+def test_a_cloud_with_one_heat_is_asked_for_no_name(cloud: Cloud, clouds_yaml: Path) -> None:
+    assert connect("seed", clouds_yaml, other_than="local-heat").endpoint() == f"{cloud.url}/v1/p"
