@@ -11,7 +11,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -20,6 +20,8 @@ from invoke.context import Context
 from invoke.tasks import task
 
 if TYPE_CHECKING:
+    from pipeline.errors import PipelineError
+    from pipeline.validation import Problem
     from pipeline.verify import Selection
     from pipeline.workflow import Pipeline
     from pipeline.workspace import Workspace
@@ -188,15 +190,16 @@ def run_on_hosts(
 
     words = _typed_after_dashes(context)
     script, seconds, it = script_of(words), _seconds("--timeout", timeout), pipeline()
+    show.require_writable(json)
     lines = HostLines(sys.stdout, sys.stderr, colour=it.progress.console.color_system is not None)
     roles, names = _listed(role), _listed(limit)
     with lines:
         results = it.run_on_hosts(environment, script, lines, roles=roles, names=names, timeout=seconds, root=root)
-    if json:
-        show.save_host_results(results, Path(json))
     options = f"--timeout {timeout}{'' if root else ' --no-root'} -- {shlex.join(words)}"
-    if error := unfinished(results, lambda hosts: f"inv ssh.run {environment} --limit {hosts} {options}"):
-        raise error
+    failed = unfinished(results, lambda hosts: f"inv ssh.run {environment} --limit {hosts} {options}")
+    with show.ending_in(failed):
+        if json:
+            show.save_host_results(results, Path(json))
 
 
 def _listed(text: str) -> tuple[str, ...]:
@@ -233,9 +236,9 @@ def show_environment(_: Context, environment: str, origin: bool = False, json: s
         print(it.environment(environment).model_dump_json(indent=2))
         return
     settings = it.origins(environment)
+    show.origins(settings, it.progress.console)
     if json:
         show.save_origins(settings, Path(json))
-    show.origins(settings, it.progress.console)
 
 
 @command(help={"check": "only say whether the file is as it should be"})
@@ -301,23 +304,31 @@ def validate(_: Context, environment: str, releases: str = "", json: str = "") -
     """Check an environment's templates, or those of --all, against the resources of real Heats, without a cloud."""
     from pipeline import environment as environments
     from pipeline import show
-    from pipeline.errors import ConfigurationInvalid
 
     it = pipeline()
     # To invoke, --all is the value of `environment`: what is positional cannot be left out there.
     every = environment in ("--all", environments.ALL)
     names = environments.list_environments(it.workspace.environments) if every else (environment,)
+    show.require_writable(json)
     problems = it.validate(names, _names(releases))
-    if json:
-        show.save_problems(problems, names, Path(json))
     show.problems(problems, it.progress.console)
-    wrong = sorted({problem.environment for problem in problems if problem.is_error})
-    if wrong:
-        raise ConfigurationInvalid(
-            f"{sum(problem.is_error for problem in problems)} problems in {', '.join(wrong)}",
-            hint=f"inv render {wrong[0]} --out DIR, to look at what was checked",
-        )
+    with show.ending_in(_invalid(problems)):
+        if json:
+            show.save_problems(problems, names, Path(json))
     print(f"{', '.join(names)}: valid")
+
+
+def _invalid(problems: Sequence[Problem]) -> PipelineError | None:
+    """Return the error that `problems` end in, None where there are warnings at most."""
+    from pipeline.errors import ConfigurationInvalid
+
+    wrong = sorted({problem.environment for problem in problems if problem.is_error})
+    if not wrong:
+        return None
+    return ConfigurationInvalid(
+        f"{sum(problem.is_error for problem in problems)} problems in {', '.join(wrong)}",
+        hint=f"inv render {wrong[0]} --out DIR, to look at what was checked",
+    )
 
 
 LOCK_WAIT = "how long to wait for another run to end, as 5m"
@@ -429,7 +440,7 @@ def drift(_: Context, environment: str, json: bool = False, lock_wait: str = "0s
     from json import dumps
 
     from pipeline import plantext
-    from pipeline.errors import VerificationFailed
+    from pipeline.errors import PreflightUnreachable, VerificationFailed
 
     it = pipeline(quiet=json)
     found = it.drift(environment, lock_wait=_seconds("--lock-wait", lock_wait))
@@ -440,6 +451,10 @@ def drift(_: Context, environment: str, json: bool = False, lock_wait: str = "0s
     if found.found:
         raise VerificationFailed(
             f"{found.found} stacks or hosts of {environment} have drifted", hint=f"inv plan {environment}"
+        )
+    if found.unseen:
+        raise PreflightUnreachable(
+            f"no stack has drifted; hosts could not be looked at: {found.unseen}", hint=f"inv status {environment}"
         )
 
 
@@ -517,10 +532,11 @@ def region_status(_: Context, environment: str, json: str = "") -> None:
     from pipeline import show
 
     it = pipeline()
+    show.require_writable(json)
     hosts = it.status(environment)
+    show.hosts(hosts, it.progress.console)
     if json:
         show.save_hosts(hosts, Path(json))
-    show.hosts(hosts, it.progress.console)
     if holder := it.locks(environment).status(environment):
         it.progress.console.print(f"locked: {holder.operation} by {holder.owner}, run {holder.run_id}", markup=False)
 
@@ -543,10 +559,11 @@ def bench_upgrade(_: Context, from_: str = "25.0.2", to: str = "26.0.2", rounds:
     from pipeline.workspace import Workspace
 
     it = pipeline(Workspace(ROOT, ROOT / ".state" / "bench"))
+    show.require_writable(json)
     figures = measure(it, from_, to, rounds)
+    show.rollouts(figures, it.progress.console)
     if json:
         show.save_figures(figures, Path(json))
-    show.rollouts(figures, it.progress.console)
 
 
 @command(
@@ -568,12 +585,14 @@ def bench_soak(
 
     plain = pipeline(Workspace(ROOT, ROOT / ".state" / "bench"))
     it = Busy(plain.workspace, plain.clock, plain.progress, clients)
+    show.require_writable(json)
     figures = measure(it, tuple(releases.split(",")), rounds)
-    if json:
-        show.save_figures(figures, Path(json))
     show.soak(figures, it.progress.console)
-    if failed := failures(figures):
-        raise VerificationFailed(failed, hint="read the last run's directory in .state/bench/runs/local")
+    told = failures(figures)
+    failed = VerificationFailed(told, hint="read the last run's directory in .state/bench/runs/local") if told else None
+    with show.ending_in(failed):
+        if json:
+            show.save_figures(figures, Path(json))
 
 
 @command(
@@ -595,12 +614,13 @@ def bench_scale(
 
     counts, seconds = _numbers("--engines", engines), _seconds("--window", window)
     it = pipeline(Workspace(ROOT, ROOT / ".state" / "bench"))
+    show.require_writable(json, svg)
     figures = benchmark.measure(it, release, counts, seconds)
+    show.table("stacks per minute", benchmark.COLUMNS, list(benchmark.rows(figures)), it.progress.console)
     if json:
         show.save_figures(figures, Path(json))
     if svg:
         show.write(Path(svg), benchmark.svg(figures))
-    show.table("stacks per minute", benchmark.COLUMNS, list(benchmark.rows(figures)), it.progress.console)
 
 
 @command(
@@ -623,6 +643,7 @@ def bench_ssh(
     """Run commands on many hosts and copy files to them, beside Ansible, Mitogen, pyinfra, Fabric and others."""
     from benchmarks.figures import ssh_verdicts
     from benchmarks.ssh import Plan, failures, measure
+    from pipeline import show
 
     plan = Plan(
         hosts=_numbers("--hosts", hosts),
@@ -632,12 +653,14 @@ def bench_ssh(
         rounds=rounds,
         tools=_names(tools),
     )
+    show.require_writable(json, svg, table)
     it = pipeline()
     figures: dict[str, Any] = {"cases": []}
     for figures in measure(plan, it.progress.say):
         _write(figures, ssh_verdicts(figures["cases"]), json=json, svg=svg, table=table)
     _print(it, figures, ssh_verdicts(figures["cases"]))
-    _require_no_failure(failures(figures))
+    if failed := _failure(failures(figures)):
+        raise failed
 
 
 @command(
@@ -657,11 +680,13 @@ def bench_verify(
     from benchmarks.figures import verify_verdicts
     from benchmarks.ssh import failures
     from benchmarks.verify import measure
+    from pipeline import show
 
+    show.require_writable(json, svg, table)
     it = pipeline()
     figures = measure(hosts, rounds, _names(tools), it.progress.say)
-    _publish(it, figures, verify_verdicts(figures["cases"]), json=json, svg=svg, table=table)
-    _require_no_failure(failures(figures))
+    verdicts, failed = verify_verdicts(figures["cases"]), _failure(failures(figures))
+    _publish(it, figures, verdicts, failed, json=json, svg=svg, table=table)
 
 
 @command(
@@ -681,11 +706,13 @@ def bench_render(
     """Render and validate environments, beside sceptre generate and Ansible's template module."""
     from benchmarks.figures import render_verdicts
     from benchmarks.render import measure
+    from pipeline import show
 
+    show.require_writable(json, svg, table)
     it = pipeline()
     figures = measure(environments, rounds, _names(tools), it.progress.say)
-    _publish(it, figures, render_verdicts(figures["cases"]), json=json, svg=svg, table=table)
-    _require_no_failure(figures["cases"][0]["tools"].get("pipeline", {}).get("failed", ""))
+    failed = _failure(figures["cases"][0]["tools"].get("pipeline", {}).get("failed", ""))
+    _publish(it, figures, render_verdicts(figures["cases"]), failed, json=json, svg=svg, table=table)
 
 
 def _numbers(option: str, text: str) -> tuple[int, ...]:
@@ -701,10 +728,15 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(name for name in text.split(",") if name)
 
 
-def _publish(it: Pipeline, figures: Any, verdicts: Any, *, json: str, svg: str, table: str) -> None:
-    """Write figures to the files named, each only where it is, and print them."""
-    _write(figures, verdicts, json=json, svg=svg, table=table)
+def _publish(
+    it: Pipeline, figures: Any, verdicts: Any, failed: PipelineError | None, *, json: str, svg: str, table: str
+) -> None:
+    """Print figures, write them to the files named, each only where it is, and raise what `failed`, if anything."""
+    from pipeline import show
+
     _print(it, figures, verdicts)
+    with show.ending_in(failed):
+        _write(figures, verdicts, json=json, svg=svg, table=table)
 
 
 def _print(it: Pipeline, figures: Any, verdicts: Any) -> None:
@@ -725,11 +757,12 @@ def _write(figures: Any, verdicts: Any, *, json: str, svg: str, table: str) -> N
         show.write(Path(table), tables.markdown(figures, verdicts))
 
 
-def _require_no_failure(told: str) -> None:
+def _failure(told: str) -> PipelineError | None:
     from pipeline.errors import VerificationFailed
 
-    if told:
-        raise VerificationFailed(f"the pipeline failed: {told}", hint="the same again with --tools pipeline")
+    if not told:
+        return None
+    return VerificationFailed(f"the pipeline failed: {told}", hint="the same again with --tools pipeline")
 
 
 # lock: who changes an environment
@@ -796,15 +829,15 @@ def verify(
 
     it = pipeline()
     selection = Selection.of(role, limit, k)
+    show.require_writable(junit, json)
     if watch:
         watch_checks(it, environment, selection, junit=junit, json=json)
     report = it.verify(environment, selection)
-    show.save(report, junit=junit, json_file=json)
     checklist.checks(report, it.progress.console)
-    if not report.ok:
-        raise VerificationFailed(
-            f"{report.failed} checks failed in {environment}", hint=f"inv local.ssh HOST --environment {environment}"
-        )
+    told, hint = f"{report.failed} checks failed in {environment}", f"inv local.ssh HOST --environment {environment}"
+    failed = None if report.ok else VerificationFailed(told, hint=hint)
+    with show.ending_in(failed):
+        show.save(report, junit=junit, json_file=json)
 
 
 @command(
@@ -822,12 +855,14 @@ def smoke(_: Context, name: str, region: str = "", junit: str = "", json: str = 
     from pipeline.errors import VerificationFailed
 
     it = pipeline()
+    show.require_writable(junit, json)
     known = name in environment.list_environments(it.workspace.environments)
     report = it.smoke(name) if known else it.smoke_cloud(name, region or None)
-    show.save(report, junit=junit, json_file=json)
     show.rungs(report, it.progress.console)
-    if not report.ok:
-        raise VerificationFailed(f"{report.count('failed')} rungs failed in {name}", hint="read their likely causes")
+    told = f"{report.count('failed')} rungs failed in {name}"
+    failed = None if report.ok else VerificationFailed(told, hint="read their likely causes")
+    with show.ending_in(failed):
+        show.save(report, junit=junit, json_file=json)
 
 
 @command(help={"release": "version, id or digest", "to": "environment", "dry_run": "only the gate and the plan"})
@@ -859,8 +894,10 @@ def history(_: Context, environment: str, timing: bool = False) -> None:
 )
 def demo(_: Context, from_: str = "25.0.2", to: str = "26.0.2", report: str = "", down: bool = False) -> None:
     """The whole story: raise a cloud, deploy Heat with Heat, upgrade it under load, prove that nothing was lost."""
+    from pipeline import show
     from pipeline.demo import demonstrate, farewell
 
+    show.require_writable(report)
     it = pipeline()
     demonstrate(it, "local", old=from_, new=to, report=Path(report) if report else None)
     if down:
@@ -909,9 +946,9 @@ def watch_checks(it: Pipeline, environment: str, selection: Selection, *, junit:
     from pipeline.verify import VerifyReport
 
     for found in it.watch(environment, selection):
+        checklist.watched(found, it.clock, it.progress.console)
         if isinstance(found, VerifyReport):
             show.save(found, junit=junit, json_file=json)
-        checklist.watched(found, it.clock, it.progress.console)
     raise AssertionError("a watch has no end of its own")
 
 

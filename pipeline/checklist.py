@@ -11,6 +11,7 @@ from rich.text import Text
 
 from pipeline.edges.clock import Clock
 from pipeline.errors import PipelineError
+from pipeline.terminal import harmless
 from pipeline.verify import CheckResult, VerifyReport
 
 __all__ = ["checks", "watched"]
@@ -40,7 +41,7 @@ def watched(found: VerifyReport | PipelineError, clock: Clock, console: Console)
         console.clear()
     console.print(f"{clock.now():%H:%M:%S} UTC; Ctrl-C ends it", style="dim", highlight=False)
     if isinstance(found, PipelineError):
-        console.print(f"cannot be checked: {found}", style="red", markup=False)
+        console.print(_lines(f"cannot be checked: {found}"), style="red")
     else:
         checks(found, console)
 
@@ -60,7 +61,12 @@ def _wrong(result: CheckResult, console: Console) -> None:
     told = parts if result.expected else {result.outcome: result.message}
     grid = Table.grid("label", "text", padding=(0, 2, 0, 0))
     for label, text in told.items():
-        grid.add_row(label, Text.from_ansi(text))
+        grid.add_row(label, _lines(text))
     console.print(Padding(grid, (0, 0, 0, 6)))
     for line in result.detail.splitlines():
-        console.print(f"      {line}", style=_OF_DIFF.get(line[:1], "dim"), markup=False, highlight=False)
+        console.print(f"      {harmless(line)}", style=_OF_DIFF.get(line[:1], "dim"), markup=False, highlight=False)
+
+
+def _lines(text: str) -> Text:
+    """Return text that may be a host's own, line by line."""
+    return Text("\n".join(map(harmless, text.splitlines())))

@@ -94,12 +94,17 @@ def demonstrate(pipeline: Pipeline, name: str, *, old: str, new: str, report: Pa
     after = revisions(customer)
     checks, rungs = pipeline.verify(name), pipeline.smoke(name)
     proof = Proof(tuple(pipeline.progress.stages), traffic, before, after, checks, rungs, plan.target.id)
-    if report is not None:
-        show.write(report, json.dumps(proof.to_json(), indent=2) + "\n")
     show.proof(proof.stages, traffic, proof.answers(), proof.results(), pipeline.progress.console)
-    if faults := proof.faults():
-        raise VerificationFailed(f"the proof does not hold: {'; '.join(faults)}", hint=f"inv verify {name}")
+    with show.ending_in(_fault(proof, name)):
+        if report is not None:
+            show.write(report, json.dumps(proof.to_json(), indent=2) + "\n")
     return proof
+
+
+def _fault(proof: Proof, name: str) -> VerificationFailed | None:
+    """Return the error that a proof which does not hold ends in, None where it holds."""
+    faults = "; ".join(proof.faults())
+    return VerificationFailed(f"the proof does not hold: {faults}", hint=f"inv verify {name}") if faults else None
 
 
 def _deploy_unless_upgrading(pipeline: Pipeline, name: str, old: str, new: str) -> None:

@@ -6,7 +6,7 @@ import shlex
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -14,13 +14,21 @@ from typing import Protocol
 
 from pipeline.edges.ssh import Remote
 from pipeline.environment import Role
-from pipeline.errors import CommandFailed, ConfigurationInvalid, HostsFailed, PipelineError, PreflightUnreachable
+from pipeline.errors import (
+    CommandFailed,
+    ConfigurationInvalid,
+    HostKeyRefused,
+    HostsFailed,
+    PipelineError,
+    PreflightUnreachable,
+)
 from pipeline.inventory import Host, Inventory, machines_of
 
 __all__ = ["HostResult", "Listener", "Outcome", "Silent", "chosen", "fan_out", "script_of", "unfinished"]
 
 _AT_ONCE = 64  # hosts, each with a thread that mostly waits
 _HIDDEN = "***"
+_TELLING = 8  # characters: a shorter line of a secret is found in much that is none
 
 
 class Outcome(StrEnum):
@@ -126,10 +134,11 @@ def fan_out(
     """Run a POSIX sh `script` on every one of `hosts`, `at_once` at a time; return their results, in their order.
 
     No host's end keeps another from beginning. `timeout` seconds are for each host, once it is reached. What is in
-    `hidden` is *** wherever it would be told. An interrupt begins with no other host and waits for none.
+    `hidden`, and each line of it, is *** wherever it would be told. An interrupt begins with no other host and waits
+    for none.
     """
     told = listener or Silent()
-    secrets = sorted(filter(None, hidden), key=len, reverse=True)  # of two, one may hold the other
+    secrets = sorted(set(_telling(hidden)), key=len, reverse=True)  # of two, one may hold the other
     one = _OneHost(remote, script, timeout, root, told, tuple(secrets))
     pool = ThreadPoolExecutor(max_workers=max(1, min(len(hosts), at_once)), thread_name_prefix="host")
     told.begin(hosts)
@@ -167,6 +176,14 @@ def _status(result: HostResult) -> str:
     return "no end seen" if result.status is None else str(result.status)
 
 
+def _telling(secrets: Collection[str]) -> Iterator[str]:
+    """Yield what gives `secrets` away: each whole, and of a private key its lines too, for hosts are heard by lines."""
+    for secret in filter(None, secrets):
+        yield secret
+        lines = map(str.strip, secret.splitlines())
+        yield from (line for line in lines if len(line) >= _TELLING and not line.startswith("-----"))
+
+
 @dataclass(frozen=True, slots=True)
 class _OneHost:
     """The same script for one host after the other."""
@@ -194,11 +211,11 @@ class _OneHost:
         return result
 
     def _reach(self, host: Host) -> HostResult | None:
-        """Say hello first: of a host that is lost later it is not known whether the script ran."""
+        """Say hello first, as who the script is to run: of a host that is lost later it is not known whether it ran."""
         try:
-            self.remote.run(host, ":", timeout=60, root=False)
+            self.remote.run(host, ":", timeout=60, root=self.root)
         except PipelineError as error:
-            return HostResult(host.name, Outcome.UNREACHABLE, reached=False, detail=error.message)
+            return HostResult(host.name, Outcome.UNREACHABLE, reached=False, detail=_reason(error))
         except Exception as error:  # noqa: BLE001 (a fault of ours with one host is no reason to leave the others)
             return _fault(host, error)
         if self.over.is_set():
@@ -227,6 +244,12 @@ class _OneHost:
         for secret in self.hidden:
             text = text.replace(secret, _HIDDEN)
         return text
+
+
+def _reason(error: PipelineError) -> str:
+    """Return why a host was not reached, in one line; of a refusal with what is to be done: trying again is no help."""
+    refusal = isinstance(error, ConfigurationInvalid | HostKeyRefused) and error.hint
+    return f"{error.message}; {error.hint}" if refusal else error.message
 
 
 def _fault(host: Host, error: Exception) -> HostResult:

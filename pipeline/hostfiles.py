@@ -42,12 +42,13 @@ WATCH = "heat-database-watch"
 
 @dataclass(frozen=True, slots=True)
 class HostFile:
-    """One file on a host; its content may hold secrets and never shows."""
+    """One file on a host; its content may hold secrets and never shows. `secret` says that all of it is one."""
 
     path: str
     content: str = field(repr=False)
     mode: str = "0644"
     owner: str = "root:root"
+    secret: bool = False
 
     @property
     def digest(self) -> str:
@@ -84,7 +85,7 @@ def _cookie(host: Host, region: Region) -> tuple[HostFile, ...]:
     """Return the file by which members of a broker's cluster, and its tools, know one another."""
     if host.role is not Role.MESSAGING or region.messaging_cookie is None:
         return ()
-    return (HostFile(_COOKIE, region.messaging_cookie.reveal(), "0400", "rabbitmq:rabbitmq"),)
+    return (HostFile(_COOKIE, region.messaging_cookie.reveal(), "0400", "rabbitmq:rabbitmq", secret=True),)
 
 
 def _certificates(host: Host, region: Region) -> tuple[HostFile, ...]:
@@ -99,7 +100,7 @@ def _certificates(host: Host, region: Region) -> tuple[HostFile, ...]:
     return (
         HostFile(f"{directory}/heat-authority.pem", region.authority),
         HostFile(f"{directory}/heat.pem", certificate.chain),
-        HostFile(f"{directory}/heat.key", certificate.key.reveal(), "0640", f"root:{group}"),
+        HostFile(f"{directory}/heat.key", certificate.key.reveal(), "0640", f"root:{group}", secret=True),
     )
 
 

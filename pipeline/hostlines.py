@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,12 +11,12 @@ from typing import TextIO
 
 from pipeline.fanout import HostResult, Outcome
 from pipeline.inventory import Host
+from pipeline.terminal import harmless
 
 __all__ = ["HostLines"]
 
 _COLOURS = (36, 33, 35, 32, 34, 96, 93, 95, 92, 94)  # of ANSI terminals, neighbours unlike; red is for failures
 _ENDS = {Outcome.DONE: 32, Outcome.FAILED: 31, Outcome.UNREACHABLE: 33}
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
 
 
 class HostLines:
@@ -49,7 +48,7 @@ class HostLines:
         """Tell a line of `host`."""
         colour = _COLOURS[self._names.index(host.name) % len(_COLOURS)]
         prefix = self._painted(f"{host.name:{self._width}} |", colour)
-        text = _CONTROL.sub(lambda found: repr(found[0])[1:-1], line.removesuffix("\r"))
+        text = harmless(line.removesuffix("\r"))
         self._write(self._err if stream == "stderr" else self._out, f"{prefix} {text}")
 
     def ended(self, result: HostResult) -> None:
@@ -66,7 +65,8 @@ class HostLines:
             return f"{name:{self._width}}   not ended when this was interrupted: it may not have begun, or run still"
         status = "" if result.outcome is not Outcome.FAILED or result.status is None else f" ({result.status})"
         words = self._painted(f"{result.outcome}{status}", _ENDS[result.outcome])
-        return f"{name:{self._width}}   {words}, {result.seconds:.1f} s{f': {result.detail}' if result.detail else ''}"
+        why = f": {harmless(result.detail)}" if result.detail else ""
+        return f"{name:{self._width}}   {words}, {result.seconds:.1f} s{why}"
 
     def _painted(self, text: str, colour: int) -> str:
         return f"\x1b[{colour}m{text}\x1b[0m" if self._colour else text

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 
 from pipeline.edges.hosts import visible
 from pipeline.edges.parallel import on_each
+from pipeline.errors import PreflightUnreachable
 from pipeline.fleet import Fleet
 from pipeline.inventory import Host
 from pipeline.journal import Journal
@@ -24,10 +25,12 @@ def retire(
 
     It is done all at once: those that stay have to bear it anyway.
     Engines drain with proof (see Rollout.retire), so that the host that goes holds nothing. One that never had a
-    release has nothing to finish; nor has one that does not answer, and that is told. Raises what `gate` raises,
-    Inconclusive where a drain takes longer than its policy, FleetMixed where its proof fails: then no host goes.
+    release has nothing to finish; nor has one that cannot be reached, and that is told. Raises what `gate` raises,
+    the error of a host that answers and cannot be looked at, Inconclusive where a drain takes longer than its policy,
+    FleetMixed where its proof fails: then no host goes.
     """
-    fleet = visible(site.region.inventory, site.remote)
+    # One that answers and does not let us look may hold work: it is no dead one.
+    fleet = visible(site.region.inventory, site.remote, without=PreflightUnreachable)
     for name in sorted(set(names) - {state.host.name for state in fleet.states}):
         site.progress.say(f"{name}: does not answer, so it is not drained")
     leaving = {state.host: state for state in fleet.states if state.host.name in names and state.current}

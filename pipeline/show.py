@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -15,7 +19,7 @@ from pipeline.edges.clock import Clock
 from pipeline.edges.lock import Holder
 from pipeline.edges.runs import Run
 from pipeline.edges.wheelhouse import Built
-from pipeline.errors import PipelineError
+from pipeline.errors import ConfigurationInvalid, PipelineError
 from pipeline.evidence import Record
 from pipeline.fanout import HostResult
 from pipeline.localcloud import CloudStatus
@@ -27,6 +31,7 @@ from pipeline.validation import Problem
 
 __all__ = [
     "cloud",
+    "ending_in",
     "history",
     "hosts",
     "lock",
@@ -34,6 +39,7 @@ __all__ = [
     "problems",
     "proof",
     "releases",
+    "require_writable",
     "rollouts",
     "rungs",
     "save",
@@ -68,6 +74,42 @@ def save(report: Report, *, junit: str = "", json_file: str = "") -> None:
         write(Path(junit), report.to_junit())
     if json_file:
         write(Path(json_file), json.dumps(report.to_json(), indent=2) + "\n")
+
+
+def require_writable(*paths: str | Path) -> None:
+    """Refuse a path that `write` could not write to, before a run works for what is to be in it; "" is no path.
+
+    Leaves nothing behind. Raises ConfigurationInvalid.
+    """
+    for path in (Path(path) for path in paths if str(path)):
+        if reason := _obstacle(path):
+            raise ConfigurationInvalid(f"{path}: cannot be written: {reason}", hint="name another file")
+
+
+def _obstacle(path: Path) -> str:
+    """Return what keeps `path` from being written, "" for nothing; its directories may be yet to be made."""
+    try:
+        if path.is_dir():
+            return os.strerror(errno.EISDIR)
+        if path.exists():
+            return "" if os.access(path, os.W_OK) else os.strerror(errno.EACCES)
+        with TemporaryFile(dir=next(place for place in path.absolute().parents if place.exists())):
+            return ""
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+@contextmanager
+def ending_in(failed: PipelineError | None) -> Iterator[None]:
+    """Let the body save what was shown, then raise what `failed`, if anything: what cannot be written hides nothing."""
+    try:
+        yield
+    except PipelineError as error:
+        if failed is None:
+            raise
+        failed.message += f" ({error.message})"
+    if failed is not None:
+        raise failed
 
 
 def write(path: Path, text: str) -> None:

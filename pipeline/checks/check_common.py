@@ -56,10 +56,10 @@ def check_clock_is_right(target: Host, site: Site, survey: Survey) -> None:
     )
 
 
-def check_disk_has_room(host: Any, site: Site) -> None:
+def check_disk_has_room(host: Any, target: Host, site: Site) -> None:
     """There is room, in bytes and in files, to work and to install the next release."""
     needed = site.environment.verification.free_mib
-    lines = [line.split() for line in answer(host, *questions.DISKS).splitlines()[1:]]
+    lines = [line.split() for line in answer(host, *questions.disks(target)).splitlines()[1:]]
     short = {f"{free} MiB on {where}" for free, _, where in lines if int(free) < needed}
     # A filesystem that makes inodes as it needs them shows "-".
     short |= {f"{used} of inodes used on {where}" for _, used, where in lines if _percent(used) > _INODES_USED}

@@ -22,9 +22,8 @@ _BACKLOG = _PURGED + 30
 def check_schema_is_the_releases(host: Any, release: Release, survey: Survey) -> None:
     """The schema is at the Alembic head of the release, or of a newer one that was gone back from: it is additive."""
     found = answer(host, *questions.SCHEMA).strip()
-    newer = {one.alembic_head for one in survey.releases() if one.heat > release.heat}
+    holds = found == release.alembic_head or found in _newer_heads(survey, release)
     likely = "the migration failed, or a release was here that is no longer on any host's disk"
-    holds = found in {release.alembic_head} | newer
     expect(holds, expected=f"schema {release.alembic_head}", found=found, likely=likely)
 
 
@@ -92,6 +91,11 @@ def check_deleted_stacks_are_purged(host: Any) -> None:
     likely = f"nobody purges: heat-manage purge_deleted --granularity days {_PURGED}, or the next upgrade does"
     found = f"{count} deleted stacks, the oldest for {oldest} days"
     expect(oldest <= _BACKLOG, expected=f"none for more than {_BACKLOG} days", found=found, likely=likely)
+
+
+def _newer_heads(survey: Survey, release: Release) -> set[str]:
+    """Return the schemas of the newer releases that an engine has on disk."""
+    return {one.alembic_head for one in survey.releases() if one.heat > release.heat}
 
 
 def _says(found: str, wanted: str) -> bool:

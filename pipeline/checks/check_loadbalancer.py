@@ -14,8 +14,6 @@ from pipeline.site import Site
 
 ROLES = (Role.LOADBALANCER,)
 
-_CERTIFICATE = 14  # days that it must last: time to notice, and to have it renewed
-
 _CAUSES = {
     "DRAIN": "an upgrade was interrupted and left it out of rotation: run it again",
     "MAINT": "it was taken out by hand: set server … state ready",
@@ -63,13 +61,14 @@ def check_both_frontends_answer(host: Any, target: Host, site: Site) -> None:
 
 
 def check_certificate_of_the_endpoints_lasts(site: Site) -> None:
-    """Where the endpoints show a certificate, it lasts two weeks more; that it is the one shown is a file's check."""
+    """Where the endpoints show a certificate, it lasts long enough; that it is the one shown is a file's check."""
     if (certificate := site.region.certificate) is None:
         return
     left = (certificate.ends - site.clock.now()) / timedelta(days=1)
+    needed = site.environment.verification.certificate / 86400
     expect(
-        left >= _CERTIFICATE,
-        expected=f"{_CERTIFICATE} days left for the endpoints' certificate",
+        left >= needed,
+        expected=f"{needed:g} days left for the endpoints' certificate",
         found=f"{left:.0f} days, until {certificate.ends:%Y-%m-%d}",
         likely="nobody renewed the files that tls names; one of the environment's own is renewed by inv deploy",
     )

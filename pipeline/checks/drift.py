@@ -48,7 +48,8 @@ def how(file: HostFile, found: str) -> str:
 
 def diff(file: HostFile, found: str, secrets: Sequence[str]) -> str:
     """Return what the host's file (-) and the one rendered now (+) differ in, without any secret of either."""
-    there, here = (masked(text, secrets).splitlines() for text in (found, file.content))
+    texts = ("", "") if file.secret else (found, file.content)
+    there, here = (masked(text, secrets).splitlines() for text in texts)
     names = f"{file.path} on the host", f"{file.path} as rendered"
     lines = list(unified_diff(there, here, *names, lineterm="", n=1))
     if not lines:  # then they differ in secrets, or in the end of the last line

@@ -16,6 +16,9 @@ __all__ = ["Socket", "exposed", "parse", "role_listens", "sockets"]
 # Galera's replication, and whether a member may be written to; Erlang's port mapper, and its nodes.
 _AMONG_MEMBERS = {Role.DATABASE: (4567, 9200), Role.MESSAGING: (4369, 25672)}
 _DHCP_CLIENT = {("udp", 68), ("udp", 546)}
+# LLMNR and multicast DNS: the stock image has them so, and security groups let nobody in. The kernel cuts names at 15.
+_RESOLVERS = ("systemd-resolve", "systemd-resolved")
+_RESOLVED = {("tcp", 5355), ("udp", 5355), ("udp", 5353)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,12 @@ class Socket:
     def on_loopback(self) -> bool:
         """Whether only the host itself reaches it."""
         return self.address != "*" and ip_address(self.address).is_loopback
+
+    @property
+    def comes_with_the_image(self) -> bool:
+        """Whether every host of the stock image has it, whatever its role."""
+        port = (self.protocol, self.port)
+        return port in _DHCP_CLIENT or (self.program in _RESOLVERS and port in _RESOLVED)
 
 
 def sockets(host: Any) -> tuple[Socket, ...]:
@@ -68,7 +77,7 @@ def exposed(found: tuple[Socket, ...], target: Host, environment: Environment) -
         f"{one.program} on {one.address}:{one.port}/{one.protocol}"
         for one in found
         if not one.on_loopback
-        and (one.protocol, one.port) not in _DHCP_CLIENT
+        and not one.comes_with_the_image
         and (one.protocol != "tcp" or (one.address, one.port) not in allowed | own_ssh)
     }
     return tuple(sorted(wrong))

@@ -21,21 +21,30 @@ from pipeline.release import Release
 from pipeline.site import Site
 
 __all__ = [
-    "ACCOUNTS", "ADMIN_SOCKET", "BACKLOG", "BROKERS", "CONFIGURATION", "CONNECTIONS", "CURRENT_LINK", "DISKS",
-    "ENCRYPTED", "FAILED_UNITS", "GALERA", "GRANTS", "HOSTNAME", "LOGIN", "READ_ONLY", "RELEASES_HERE", "REVISION",
-    "SCHEMA", "SERVERS", "SHARED", "SOCKETS", "SYSTEM_STATE", "WORKERS", "beside", "broker", "certificate", "checksum",
-    "configured", "digests", "health", "identity_of", "journal", "peers", "process", "questions", "reach", "unit",
-    "variables",
+    "ACCOUNTS", "ADMIN_SOCKET", "BACKLOG", "BROKERS", "CONFIGURATION", "CONNECTIONS", "CURRENT_LINK", "ENCRYPTED",
+    "FAILED_UNITS", "GALERA", "GRANTS", "HOSTNAME", "LOGIN", "READ_ONLY", "RELEASES_HERE", "REVISION", "SCHEMA",
+    "SERVERS", "SHARED", "SOCKETS", "SYSTEM_STATE", "WORKERS", "beside", "broker", "certificate", "checksum",
+    "configured", "digests", "disks", "health", "identity_of", "journal", "peers", "process", "questions", "reach",
+    "unit", "variables",
 ]  # fmt: skip
 
 # of every host
 
 FAILED_UNITS: Question = ("systemctl list-units --failed --plain --no-legend",)
 SYSTEM_STATE: Question = ("systemctl is-system-running",)
-DISKS: Question = ("df --output=avail,ipcent,target -B1M / /opt /var/lib",)
 HOSTNAME: Question = ("hostname --short",)
 LOGIN: Question = ('echo "$SUDO_USER"; id -un',)
 SOCKETS: Question = ("ss --no-header --listening --tcp --udp --numeric --processes",)
+
+
+def disks(target: Host) -> Question:
+    """Room where a host writes, a line each; a service may keep its data on a volume of its own."""
+    kept = _KEPT.get(target.role)
+    return (f"{_ROOM} $(ls -d %s 2>/dev/null)", kept) if kept else (_ROOM,)
+
+
+_ROOM = "df --output=avail,ipcent,target -B1M / /opt /var/lib"
+_KEPT = {Role.DATABASE: "/var/lib/mysql", Role.MESSAGING: "/var/lib/rabbitmq"}
 
 
 def unit(name: str) -> Question:
@@ -204,7 +213,8 @@ ADMIN_SOCKET: Question = ("stat -c '%a %U' /run/haproxy/admin.sock",)
 
 def questions(target: Host, site: Site, release: Release, vhost: str) -> tuple[Question, ...]:
     """Return all that the checks of `target` will ask it."""
-    asked = [FAILED_UNITS, SYSTEM_STATE, DISKS, HOSTNAME, LOGIN, SOCKETS, digests(target, site, release, vhost)]
+    asked = [FAILED_UNITS, SYSTEM_STATE, disks(target), HOSTNAME, LOGIN, SOCKETS]
+    asked.append(digests(target, site, release, vhost))
     asked += [question(name) for name in UNITS[target.role] for question in (unit, process)]
     asked += [unit(name) for name in beside(target, site)]
     if target.role in (Role.API, Role.ENGINE):

@@ -85,9 +85,9 @@ class Survey:
         """Return how many engine workers of each host reported lately (twice their interval), as their rows tell."""
         return Counter(self._say(Role.DATABASE, questions.WORKERS).split())
 
-    def broker(self) -> BrokerFacts:
-        """Return what the broker says of itself."""
-        said = self._say(Role.MESSAGING, questions.broker(self._vhost), program="rabbitmqctl")
+    def broker(self, target: Host) -> BrokerFacts:
+        """Return what the broker says of itself on `target`: each member of a cluster has its own word."""
+        said = answer(self.host(target), *questions.broker(self._vhost), program="rabbitmqctl")
         return read_broker(said, self._vhost)
 
     def api(self, host: Host) -> ApiAnswers:
@@ -95,7 +95,7 @@ class Survey:
         return self._ask(f"api {host.name}", partial(self._answers, host)).result()
 
     def releases(self) -> tuple[Release, ...]:
-        """Return the releases on the first engine's disk, as their manifests describe them."""
+        """Return the releases on an engine's disk, as their manifests describe them."""
         texts = self._say(Role.ENGINE, questions.RELEASES_HERE, program="releases").split("\0")
         return tuple(Release.from_json(text) for text in texts if text.strip())
 
@@ -120,8 +120,15 @@ class Survey:
         return found
 
     def _say(self, role: Role, question: Question, program: str = "") -> str:
-        host = self.host(self._site.region.inventory.one(role))
-        return answer(host, *question, program=program)
+        """Return the answer of the first host of `role` that has one. Raises the first host's error where none has."""
+        inventory = self._site.region.inventory
+        errors: list[PipelineError | Unexpected] = []
+        for host in (inventory.one(role), *inventory.of(role)[1:]):
+            try:
+                return answer(self.host(host), *question, program=program)
+            except (PipelineError, Unexpected) as error:
+                errors.append(error)
+        raise errors[0]
 
     def _gathered(self, host: Host) -> Future[float]:
         return self._ask(f"host {host.name}", partial(self._gather, host))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.edges.parallel import on_each
 from pipeline.edges.ssh import Remote
 from pipeline.environment import Role
-from pipeline.errors import HostKeyRefused, HostUnreachable, PreflightUnreachable
+from pipeline.errors import HostKeyRefused, HostUnreachable, PipelineError, PreflightUnreachable
 from pipeline.fleet import Fleet, HostState, read_state, state_script
 from pipeline.hostfiles import UNITS
 from pipeline.inventory import Host, Inventory
@@ -22,24 +22,24 @@ def observe(inventory: Inventory, remote: Remote) -> Fleet:
     return Fleet(on_each(hosts, lambda host: _state(host, remote)))
 
 
-def visible(inventory: Inventory, remote: Remote) -> Fleet:
-    """Return the fleet as far as its hosts answer: what is checked one by one may be gone.
+def visible(inventory: Inventory, remote: Remote, *, without: type[PipelineError] = PipelineError) -> Fleet:
+    """Return the fleet without the hosts that give no answer: what is checked one by one may be gone, or refuse us.
 
-    Raises PreflightUnreachable where none answers.
+    Only those whose error is a `without` are left out; any other is raised. So is the first where none answers.
     """
     hosts = inventory.of(Role.API, Role.ENGINE)
-    seen = on_each(hosts, lambda host: _seen(host, remote))
+    seen = on_each(hosts, lambda host: _seen(host, remote, without))
     states = tuple(one for one in seen if isinstance(one, HostState))
-    gone = [one for one in seen if isinstance(one, PreflightUnreachable)]
-    if gone and not states:
-        raise gone[0]
+    errors = [one for one in seen if isinstance(one, PipelineError)]
+    if errors and not states:
+        raise errors[0]
     return Fleet(states)
 
 
-def _seen(host: Host, remote: Remote) -> HostState | PreflightUnreachable:
+def _seen(host: Host, remote: Remote, without: type[PipelineError]) -> HostState | PipelineError:
     try:
         return _state(host, remote)
-    except PreflightUnreachable as error:
+    except without as error:
         return error
 
 

@@ -212,7 +212,7 @@ def test_a_file_that_cannot_be_written_hides_no_failure() -> None:
     failed = VerificationFailed("2 checks failed", hint="look there")
     with pytest.raises(VerificationFailed, match=r"^2 checks failed \(a: cannot be written\)\n  next: look there$"):
         _save_nothing(failed)
-    with pytest.raises(PipelineError, match="^a: cannot be written$"):
+    with pytest.raises(PipelineError, match=r"^a: cannot be written$"):
         _save_nothing(None)
 
 
@@ -223,7 +223,7 @@ def _save_nothing(failed: PipelineError | None) -> None:
 
 def test_what_was_saved_ends_as_it_would_have_without() -> None:
     failed = VerificationFailed("2 checks failed")
-    with pytest.raises(VerificationFailed, match="^2 checks failed$"), show.ending_in(failed):
+    with pytest.raises(VerificationFailed, match=r"^2 checks failed$"), show.ending_in(failed):
         pass
     with show.ending_in(None):
         pass

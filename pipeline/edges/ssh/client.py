@@ -13,7 +13,7 @@ from types import TracebackType
 import paramiko
 
 from pipeline.edges.ssh.connections import Connections
-from pipeline.edges.ssh.copies import Digests, copy
+from pipeline.edges.ssh.copies import DAMAGED, Digests, copy
 from pipeline.edges.ssh.keys import Identity
 from pipeline.edges.ssh.results import Heard, Result, failure
 from pipeline.edges.ssh.shell import Shell, ShellEnded
@@ -92,9 +92,9 @@ class SshRemote:
             self._room(host),
             self._connections.session(host) as channel,
         ):
-            status = copy(channel, source, target, digest)
+            status, complaint = copy(channel, source, target, digest)
         if status != 0:
-            raise CommandFailed(f"{host.name}: {source.name} could not be written to {target}", status=status)
+            raise _uncopied(host, source.name, target, status, complaint)
 
     def close(self) -> None:
         """End every connection."""
@@ -168,6 +168,15 @@ class SshRemote:
         if shell.pid and done.status == 0:
             hint = "it was killed there; give it more time, or find out what it waits for"
         return CommandFailed(said, status=-1, hint=hint)
+
+
+def _uncopied(host: Host, name: str, target: str, status: int, complaint: str) -> CommandFailed:
+    """Return the error for a copy that did not come to its end: a damaged one is not one without room or right."""
+    said = f"{host.name}: {name} could not be written to {target}: {complaint or f'status {status}'}"
+    hint = f"df -h on {host.name}, and whose directory it is"
+    if status == DAMAGED:
+        said, hint = f"{host.name}: {name} arrived damaged at {target}", "run the same command again"
+    return CommandFailed(said, status=status, stderr=complaint, hint=hint)
 
 
 def _kill(pid: int) -> str:

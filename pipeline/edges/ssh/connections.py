@@ -6,12 +6,21 @@ import socket
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import paramiko
 from paramiko.ssh_exception import IncompatiblePeer
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    sleep_using_event,
+    stop_after_delay,
+    stop_when_event_set,
+    wait_random_exponential,
+)
 
+from pipeline.edges.ssh.dial import dial
 from pipeline.edges.ssh.keys import Identity, fingerprint, key_types, refusal, text_of
 from pipeline.edges.ssh.route import Hop, Routes
 from pipeline.environment import Ssh
@@ -41,7 +50,8 @@ class Connections:
         self._starts: defaultdict[Hop, threading.Semaphore] = defaultdict(lambda: threading.Semaphore(settings.starts))
         self._failures: dict[Hop, tuple[float, Exception]] = {}  # when the last attempt failed, and how
         self._guard = threading.Lock()
-        self._closed = False
+        self._logging_in: set[paramiko.Transport] = set()
+        self._over = threading.Event()
 
     def session(self, host: Host) -> paramiko.Channel:
         """Return a new session on `host`. Raises SSHException, OSError or EOFError, and what `transport` raises."""
@@ -62,12 +72,13 @@ class Connections:
             transport.close()
 
     def close(self) -> None:
-        """Close all, those of jump hosts last."""
+        """Close all, those of jump hosts last; who tries to connect still gives up."""
         with self._guard:
-            transports, self._transports = list(self._transports.values()), {}
-            self._closed = True
+            transports, self._transports = [*self._transports.values(), *self._logging_in], {}
+            self._over.set()
         for transport in reversed(transports):
             transport.close()
+            transport.sock.close()  # which the other leaves open where no handshake has begun
 
     def _to(self, hops: Sequence[Hop], asked: float) -> paramiko.Transport:
         """Return the connection to the last hop, for a host that was `asked` for at that time.monotonic()."""
@@ -83,7 +94,7 @@ class Connections:
 
     def _keep(self, hop: Hop, transport: paramiko.Transport) -> None:
         with self._guard:
-            if self._closed:
+            if self._over.is_set():
                 transport.close()
                 raise EOFError("the run is over")
             self._transports[hop] = transport
@@ -93,7 +104,8 @@ class Connections:
         if failed and failed[0] > asked:  # of many behind a jump host that is down, one tries, and all hear of it
             raise failed[1]
         attempts = Retrying(
-            stop=stop_after_delay(self._settings.connect_timeout),
+            stop=stop_after_delay(self._settings.connect_timeout) | stop_when_event_set(self._over),
+            sleep=sleep_using_event(self._over),
             wait=wait_random_exponential(multiplier=0.3, max=3),
             retry=retry_if_exception_type((OSError, EOFError, paramiko.SSHException)),
             reraise=True,
@@ -106,6 +118,7 @@ class Connections:
             raise
 
     def _open(self, hops: Sequence[Hop], keys: Sequence[paramiko.PKey], asked: float) -> paramiko.Transport:
+        self._require_open()
         if len(hops) == 1:
             return self._log_in(hops[-1], self._socket(hops[-1]), keys)
         with self._guard:
@@ -114,7 +127,8 @@ class Connections:
             return self._log_in(hops[-1], self._through(hops, asked), keys)
 
     def _socket(self, hop: Hop) -> socket.socket:
-        sock = socket.create_connection((hop.address, hop.port), timeout=self._settings.connect_timeout)
+        timeout = self._settings.connect_timeout
+        sock = dial(hop.address, hop.port, timeout=timeout, unwanted=self._over.is_set)
         # paramiko leaves Nagle on, which with delayed ACKs costs 40 ms on every connect and exec.
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -135,14 +149,9 @@ class Connections:
         transport = paramiko.Transport(sock)
         transport.set_keepalive(_ALIVE)
         try:
-            options = transport.get_security_options()
-            options.key_types = key_types(hop.host_keys)
-            options.ciphers = [name for name in _CIPHERS if name in options.ciphers]
-            transport.start_client(timeout=self._settings.connect_timeout)
-            shown = text_of(transport.get_remote_server_key())
-            if shown not in hop.host_keys:
-                raise refusal(hop.where, f"host key {fingerprint(shown)}", hop.host_keys)
-            self._authenticate(transport, hop, keys)
+            with self._beginning(transport):
+                self._prove(transport, hop)
+                self._authenticate(transport, hop, keys)
         except IncompatiblePeer as error:
             _end(transport)
             if "host key" not in str(error):
@@ -152,6 +161,32 @@ class Connections:
             _end(transport)
             raise
         return transport
+
+    @contextmanager
+    def _beginning(self, transport: paramiko.Transport) -> Iterator[None]:
+        """Have `close` end `transport` too while it is no connection yet."""
+        with self._guard:
+            self._require_open()
+            self._logging_in.add(transport)
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._logging_in.discard(transport)
+
+    def _require_open(self) -> None:
+        if self._over.is_set():
+            raise EOFError("the run is over")
+
+    def _prove(self, transport: paramiko.Transport, hop: Hop) -> None:
+        """Have the other side show that it is `hop`. Raises HostKeyRefused where its key is another."""
+        options = transport.get_security_options()
+        options.key_types = key_types(hop.host_keys)
+        options.ciphers = [name for name in _CIPHERS if name in options.ciphers]
+        transport.start_client(timeout=self._settings.connect_timeout)
+        shown = text_of(transport.get_remote_server_key())
+        if shown not in hop.host_keys:
+            raise refusal(hop.where, f"host key {fingerprint(shown)}", hop.host_keys)
 
     def _authenticate(self, transport: paramiko.Transport, hop: Hop, keys: Sequence[paramiko.PKey]) -> None:
         for key in keys:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,11 +13,14 @@ import paramiko
 
 from pipeline.edges.ssh.shell import patience
 
-__all__ = ["Digests", "copy"]
+__all__ = ["DAMAGED", "Digests", "copy"]
 
 _CHUNK = 1 << 18
 _STALLED = 60  # seconds in which a copy must move on
-_LAST_WORD = 2  # seconds for the status of a side that takes no more
+_LAST_WORD = 2  # seconds for the status of a side that takes no more, and for what it says of it
+
+DAMAGED = 65
+"""The status of a side that has the whole file, with another digest."""
 
 
 class Digests:
@@ -37,8 +41,10 @@ class Digests:
             return self._known[key]
 
 
-def copy(channel: paramiko.Channel, source: Path, target: str, digest: str) -> int:
-    """Copy `source` (whose SHA256 is `digest`) to `target` over a new session; return the status of the other side.
+def copy(channel: paramiko.Channel, source: Path, target: str, digest: str) -> tuple[int, str]:
+    """Copy `source` (whose SHA256 is `digest`) to `target` over a new session.
+
+    Return the status of the other side, and the last line of its complaint, "" where all is well.
 
     The other side says first what it has of the file; it gets the rest, and renames once size and digest are right and
     all is on disk. Raises OSError, EOFError or SSHException where the connection breaks.
@@ -49,7 +55,7 @@ def copy(channel: paramiko.Channel, source: Path, target: str, digest: str) -> i
         channel.exec_command(_receive(target, size, digest))
     have = _line(channel)
     if have in ("", "whole"):
-        return _status(channel)
+        return _end(channel)
     with source.open("rb") as stream:
         offset = _offset(stream, have)
         stream.seek(offset)
@@ -62,7 +68,7 @@ def copy(channel: paramiko.Channel, source: Path, target: str, digest: str) -> i
             # The other side may have given up, as on a full disk: then it says so, which no lost connection does.
             if not channel.status_event.wait(_LAST_WORD) or channel.recv_exit_status() == -1:
                 raise
-    return _status(channel)
+    return _end(channel)
 
 
 def _receive(target: str, size: int, digest: str) -> str:
@@ -83,7 +89,7 @@ read -r offset
 truncate -s "$offset" {partial}
 cat >>{partial}
 [ "$(wc -c <{partial})" -eq {size} ]
-[ "$(sum <{partial})" = {digest} ] || {{ rm -f {partial}; exit 65; }}
+[ "$(sum <{partial})" = {digest} ] || {{ rm -f {partial}; exit {DAMAGED}; }}
 sync {partial}
 mv -f {partial} {final}"""
 
@@ -110,6 +116,22 @@ def _line(channel: paramiko.Channel) -> str:
     while not line.endswith(b"\n") and (block := channel.recv(1)):
         line += block
     return line.decode().strip()
+
+
+def _end(channel: paramiko.Channel) -> tuple[int, str]:
+    """Return the other side's status, and the last line of what it complained of."""
+    status = _status(channel)
+    return status, _complaint(channel) if status else ""
+
+
+def _complaint(channel: paramiko.Channel) -> str:
+    """Return the last line on stderr of a side that has ended; what does not come soon is not waited for."""
+    said = b""
+    channel.settimeout(_LAST_WORD)
+    with suppress(TimeoutError):
+        while block := channel.recv_stderr(_CHUNK):
+            said = (said + block)[-_CHUNK:]
+    return next(reversed(said.decode(errors="replace").strip().splitlines()), "")
 
 
 def _status(channel: paramiko.Channel) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ from pipeline.checks.expectation import Unexpected
 from pipeline.edges.balancer import Server
 from pipeline.edges.broker import Queue
 from pipeline.environment import InternalTls, Role, Tls
+from pipeline.errors import HostUnreachable
 from pipeline.hostfiles import role_files
 from pipeline.inventory import Host
 from pipeline.promotion import Verification
@@ -23,6 +25,7 @@ from pipeline.release import Release
 
 APIS = (Host("api-0", Role.API, "198.18.1.5", ()), Host("api-1", Role.API, "198.18.1.6", ()))
 ENGINES = (Host("engine-0", Role.ENGINE, "198.18.1.7", ()), Host("engine-1", Role.ENGINE, "198.18.1.8", ()))
+BROKER = Host("messaging-1", Role.MESSAGING, "198.18.1.4", ())
 RELEASE: Any = SimpleNamespace(id="26.0.2-abc")
 
 
@@ -65,7 +68,7 @@ def _broker(**facts: Any) -> Any:
         "dropping": (),
         "alarm": "",
     }
-    return SimpleNamespace(broker=lambda: BrokerFacts(**{**well, **facts}))
+    return SimpleNamespace(broker=lambda _: BrokerFacts(**{**well, **facts}))
 
 
 def _servers(*statuses: str) -> Any:
@@ -91,6 +94,16 @@ def test_after_a_rollback_the_schema_of_the_newer_release_is_right_as_long_as_th
         _schema(R26.alembic_head, R25)
 
 
+def test_where_the_schema_is_the_releases_no_engine_is_asked_for_another() -> None:
+    def gone() -> Any:
+        raise HostUnreachable("every engine is gone")
+
+    survey: Any = SimpleNamespace(releases=gone)
+    check_database.check_schema_is_the_releases(Answers(f"{R25.alembic_head}\n"), R25, survey)
+    with pytest.raises(HostUnreachable):
+        check_database.check_schema_is_the_releases(Answers("older\n"), R25, survey)
+
+
 def test_rights_beyond_the_own_database_are_named() -> None:
     check_database.check_user_heat_sees_only_its_database(Answers("database heat\n"))
     with pytest.raises(Unexpected, match="found database heat, database mysql"):
@@ -110,13 +123,13 @@ def test_a_database_that_does_not_answer_is_no_success() -> None:
 
 def test_a_broker_in_order_passes() -> None:
     survey = _broker()
-    check_messaging.check_vhost_is_there(survey, "heat-1")
-    check_messaging.check_user_heat_may_use_the_vhost(survey, "heat-1")
-    check_messaging.check_no_user_but_heat(survey)
-    check_messaging.check_every_worker_consumes(survey, _site())
-    check_messaging.check_no_message_expires(survey)
-    check_messaging.check_no_policy_drops_messages(survey)
-    check_messaging.check_no_alarm(survey)
+    check_messaging.check_vhost_is_there(BROKER, survey, "heat-1")
+    check_messaging.check_user_heat_may_use_the_vhost(BROKER, survey, "heat-1")
+    check_messaging.check_no_user_but_heat(BROKER, survey)
+    check_messaging.check_every_worker_consumes(BROKER, survey, _site())
+    check_messaging.check_no_message_expires(BROKER, survey)
+    check_messaging.check_no_policy_drops_messages(BROKER, survey)
+    check_messaging.check_no_alarm(BROKER, survey)
 
 
 def _asked_over(level: InternalTls | None) -> Any:
@@ -140,23 +153,23 @@ def test_without_tls_the_brokers_connections_are_not_looked_at() -> None:
 
 def test_a_vhost_that_is_gone_is_missed() -> None:
     with pytest.raises(Unexpected, match="expected vhost heat-2; found /, heat-1"):
-        check_messaging.check_vhost_is_there(_broker(), "heat-2")
+        check_messaging.check_vhost_is_there(BROKER, _broker(), "heat-2")
 
 
 def test_a_worker_that_does_not_listen_is_missed() -> None:
     queues = {"engine": Queue("engine", 0, 4), "engine_worker": Queue("engine_worker", 0, 2)}
     with pytest.raises(Unexpected, match=r"expected 4 consumers .* found engine 4, engine_worker 2"):
-        check_messaging.check_every_worker_consumes(_broker(queues=queues), _site())
+        check_messaging.check_every_worker_consumes(BROKER, _broker(queues=queues), _site())
 
 
 def test_a_queue_that_is_gone_has_no_consumers() -> None:
     with pytest.raises(Unexpected, match="found engine 0, engine_worker 0"):
-        check_messaging.check_every_worker_consumes(_broker(queues={}), _site())
+        check_messaging.check_every_worker_consumes(BROKER, _broker(queues={}), _site())
 
 
 def test_an_alarm_is_told() -> None:
     with pytest.raises(Unexpected, match="found memory alarm"):
-        check_messaging.check_no_alarm(_broker(alarm="memory alarm"))
+        check_messaging.check_no_alarm(BROKER, _broker(alarm="memory alarm"))
 
 
 @pytest.mark.parametrize("status", ["UP", "UP 2/3"])
@@ -209,7 +222,7 @@ DISKS = "Avail IUse% Mounted on\n 9000   10% /\n 9000    - /opt\n 9000   10% /va
 
 
 def test_a_disk_with_room_passes_also_one_that_makes_inodes_as_it_needs_them() -> None:
-    check_common.check_disk_has_room(Answers(DISKS), site(ScriptedRemote()))
+    check_common.check_disk_has_room(Answers(DISKS), host(), site(ScriptedRemote()))
 
 
 @pytest.mark.parametrize(
@@ -218,7 +231,14 @@ def test_a_disk_with_room_passes_also_one_that_makes_inodes_as_it_needs_them() -
 )
 def test_a_disk_that_is_full_is_named(was: str, now: str, found: str) -> None:
     with pytest.raises(Unexpected, match=f"found {found}"):
-        check_common.check_disk_has_room(Answers(DISKS.replace(was, now)), site(ScriptedRemote()))
+        check_common.check_disk_has_room(Answers(DISKS.replace(was, now)), host(), site(ScriptedRemote()))
+
+
+@pytest.mark.parametrize(("role", "volume"), [(Role.DATABASE, "/var/lib/mysql"), (Role.MESSAGING, "/var/lib/rabbitmq")])
+def test_a_volume_of_data_that_is_full_is_named(role: Role, volume: str) -> None:
+    asked = Says(**{volume: f"{DISKS} 10 1% {volume}\n"})
+    with pytest.raises(Unexpected, match=f"found 10 MiB on {volume}"):
+        check_common.check_disk_has_room(asked, host(role), site(ScriptedRemote()))
 
 
 def test_an_environment_says_how_much_room_clocks_and_certificates_must_leave() -> None:
@@ -226,7 +246,7 @@ def test_an_environment_says_how_much_room_clocks_and_certificates_must_leave() 
     soon = here.clock.now().timestamp() + 15 * 86400
     survey: Any = SimpleNamespace(clock_offsets=lambda: {"engine-0": 0.6, "engine-1": 0.6})
     with pytest.raises(Unexpected, match="expected 9001 MiB free"):
-        check_common.check_disk_has_room(Answers(DISKS), here)
+        check_common.check_disk_has_room(Answers(DISKS), host(), here)
     with pytest.raises(Unexpected, match="expected 20 days left"):
         check_heat.check_certificate_of_keystone_lasts(Answers(f"{soon:.0f}\n"), here)
     with pytest.raises(Unexpected, match=r"a clock within 0\.5 s of the controller .*found \+0\.6 s"):
@@ -307,6 +327,17 @@ def test_a_certificate_that_soon_ends_is_named_with_its_days() -> None:
         check_heat.check_certificate_of_keystone_lasts(Answers(f"{now + 3 * 86400:.0f}\n"), here)
 
 
+def test_the_endpoints_certificate_must_last_as_long_as_the_environment_says() -> None:
+    here = site(ScriptedRemote())
+    shown: Any = SimpleNamespace(ends=here.clock.now() + timedelta(days=15))
+    here = replace(here, region=replace(here.region, certificate=shown))
+    check_loadbalancer.check_certificate_of_the_endpoints_lasts(here)
+    check_loadbalancer.check_certificate_of_the_endpoints_lasts(_strict(here, certificate="15d"))
+    expected = "expected 20 days left for the endpoints' certificate; found 15 days, until 2026-01-16"
+    with pytest.raises(Unexpected, match=expected):
+        check_loadbalancer.check_certificate_of_the_endpoints_lasts(_strict(here, certificate="20d"))
+
+
 def test_a_certificate_that_is_not_trusted_is_no_good_one() -> None:
     with pytest.raises(Unexpected, match=r"expected keystone.example:5000 to answer"):
         check_heat.check_certificate_of_keystone_lasts(Answers("", rc=1), _over_tls())
@@ -372,9 +403,9 @@ def test_a_server_that_was_full_is_named() -> None:
 @pytest.mark.parametrize(("facts", "name"), [({"expiring": ("ttl",)}, "ttl"), ({"expiring": ("queue a",)}, "queue a")])
 def test_messages_that_expire_are_named(facts: dict[str, Any], name: str) -> None:
     with pytest.raises(Unexpected, match=f"found {name}"):
-        check_messaging.check_no_message_expires(_broker(**facts))
+        check_messaging.check_no_message_expires(BROKER, _broker(**facts))
 
 
 def test_policies_that_drop_messages_are_named() -> None:
     with pytest.raises(Unexpected, match="found short"):
-        check_messaging.check_no_policy_drops_messages(_broker(dropping=("short",)))
+        check_messaging.check_no_policy_drops_messages(BROKER, _broker(dropping=("short",)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from builders import LOCAL, R26, SECRETS, TEMPLATES, ScriptedRemote, host, region, site
+from builders import LOCAL, R26, SECRETS, TEMPLATES, ScriptedRemote, environment, host, region, site
 
 from pipeline.checks.drift import diff, expected_files, how, service_settings, settings_in
 from pipeline.checks.masking import masked, secrets_of
@@ -95,3 +95,36 @@ def test_a_private_key_shows_in_no_diff() -> None:
     assert "MIGH" not in shown
     assert "0THER" not in shown
     assert "more" in shown
+
+
+# --- secrets that are not the region's: who changed a file wrote his own
+
+
+def test_of_brokers_in_one_address_every_password_is_masked() -> None:
+    members = "heat:0ther@10.0.0.1:5672,heat:0th/er@10.0.0.2:5672,heat:0th@er@[fd00::3]:5672"
+    shown = masked(f"-transport_url = rabbit://{members}/heat-1")
+    assert shown == "-transport_url = rabbit://***@10.0.0.1:5672,***@10.0.0.2:5672,***@[fd00::3]:5672/heat-1"
+
+
+def test_addresses_and_accounts_in_a_row_stay_as_they_are() -> None:
+    told = "expected 10.0.0.1:5672,10.0.0.2:5672; found eve@%, heat@%,ada@laptop"
+    assert masked(told) == told
+
+
+def test_a_diff_of_a_clusters_files_holds_no_secret_of_either_side() -> None:
+    three = environment(messaging=3)
+    here = site(ScriptedRemote(), three)
+    secrets = secrets_of(here.region)
+    conf = expected_files(host(of=three), here, R26, "heat-1")[1]
+    there = conf.content.replace(SECRETS["messaging"], "f0reign").replace("engine_workers = 2", "engine_workers = 3")
+    assert there.count("heat:f0reign@") == 3
+    shown = diff(conf, there, secrets)
+    assert "-num_engine_workers = 3" in shown
+    assert "f0reign" not in shown + diff(conf, there.replace(":5672,", ":5673,"), secrets)
+    (cookie,) = (file for file in expected_files(host(Role.MESSAGING, of=three), here, R26, "heat-1") if file.secret)
+    assert diff(cookie, "F0REIGNC00KIE", secrets) == "/var/lib/rabbitmq/.erlang.cookie: only a secret differs"
+
+
+def test_a_key_without_its_first_line_shows_in_no_diff() -> None:
+    file = HostFile("/etc/mysql/heat.key", "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMG\n", "0640", secret=True)
+    assert diff(file, "0THERGEAMBMG\n-----END PRIVATE KEY-----\n", ()) == f"{file.path}: only a secret differs"

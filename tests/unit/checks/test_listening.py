@@ -53,3 +53,26 @@ def test_the_roles_port_on_every_address_is_too_much() -> None:
 @pytest.mark.parametrize("role", Role)
 def test_every_role_knows_its_ports(role: Role) -> None:
     assert all(address == "198.18.1.4" for address, _ in role_listens(_host(role), LOCAL))
+
+
+RESOLVED = """\
+udp UNCONN 0 0 0.0.0.0:5355 0.0.0.0:* users:(("systemd-resolve",pid=4,fd=11))
+tcp LISTEN 0 4096 0.0.0.0:5355 0.0.0.0:* users:(("systemd-resolve",pid=4,fd=12))
+tcp LISTEN 0 4096 [::]:5355 [::]:* users:(("systemd-resolved",pid=4,fd=14))
+udp UNCONN 0 0 [::]:5353 [::]:* users:(("systemd-resolve",pid=4,fd=16))
+"""
+
+
+@pytest.mark.parametrize("role", Role)
+def test_the_stock_images_resolver_may_be_open_on_its_own_ports(role: Role) -> None:
+    assert exposed(parse(RESOLVED), _host(role), LOCAL) == ()
+
+
+def test_another_program_on_the_resolvers_ports_may_not_nor_the_resolver_on_others() -> None:
+    listing = RESOLVED.replace("systemd-resolve", "nc", 1).replace("[::]:5353", "[::]:53")
+    assert exposed(parse(listing), _host(Role.ENGINE), LOCAL) == ("nc on *:5355/udp", "systemd-resolve on *:53/udp")
+
+
+def test_multicast_dns_is_no_matter_of_tcp() -> None:
+    found = (Socket("tcp", "*", 5353, "systemd-resolve"),)
+    assert exposed(found, _host(Role.ENGINE), LOCAL) == ("systemd-resolve on *:5353/tcp",)

@@ -93,3 +93,31 @@ def test_files_are_told_with_mode_owner_and_digest(tmp_path: Path) -> None:
     said = seen.run(question, *[str(tmp_path / "file"), *paths[1:]]).stdout.split()
     assert said[0] == str(tmp_path / "file")
     assert said[3] == "982d9e3eb996f559e633f4d194def3761d909f5a3b647d1a851fead67c32c9d1"
+
+
+def _measured(role: Role, tools: Path, ls: str) -> list[str]:
+    """Return the places whose room a host of `role` is asked for."""
+    _tool(tools, "df", 'echo "$@"')
+    _tool(tools, "ls", ls)
+    seen = connected(ThisMachine(tools), host(role))  # type: ignore[arg-type]
+    options, size, *places = seen.run(*questions.disks(host(role))).stdout.split()
+    assert (options, size) == ("--output=avail,ipcent,target", "-B1M")
+    return places
+
+
+@pytest.mark.parametrize(
+    ("role", "kept"),
+    [
+        (Role.DATABASE, ["/var/lib/mysql"]),
+        (Role.MESSAGING, ["/var/lib/rabbitmq"]),
+        (Role.API, []),
+        (Role.ENGINE, []),
+        (Role.LOADBALANCER, []),
+    ],
+)
+def test_room_is_asked_for_where_a_service_keeps_its_data_too(role: Role, kept: list[str], tmp_path: Path) -> None:
+    assert _measured(role, tmp_path, 'echo "$2"') == ["/", "/opt", "/var/lib", *kept]
+
+
+def test_a_directory_that_is_not_there_yet_spoils_no_answer(tmp_path: Path) -> None:
+    assert _measured(Role.DATABASE, tmp_path, "echo missing >&2; exit 2") == ["/", "/opt", "/var/lib"]

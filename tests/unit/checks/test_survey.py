@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections import defaultdict
 from typing import Any
 
 import pytest
-from builders import R26, ScriptedRemote, host, region, site
+from builders import LOCAL, R26, ScriptedRemote, environment, host, region, site
 
 from pipeline.checks import questions
 from pipeline.checks.expectation import Unexpected
 from pipeline.checks.survey import Survey, revisions
 from pipeline.edges.clock import FakeClock
 from pipeline.edges.ssh import Result
-from pipeline.environment import Role
+from pipeline.environment import Environment, Role
 from pipeline.errors import HostUnreachable
 from pipeline.inventory import Host
 from pipeline.site import Site
@@ -24,12 +26,15 @@ DIRECTORY = "/tmp/tmp.abc"
 class Gathered(ScriptedRemote):
     """Hosts that answer a batch: every question with nothing but those in `says`, by a word of the question.
 
+    What one host alone says is in `own`, by its name.
+
     Their clocks are `ahead`, and travelling there and back takes `travels` seconds, the last for ever.
     """
 
     def __init__(self, clock: FakeClock, ahead: float = 0.0, travels: tuple[float, ...] = (0.0,)) -> None:
         super().__init__()
         self.says: dict[str, Result] = {}
+        self.own: defaultdict[str, dict[str, Result]] = defaultdict(dict)
         self._clock, self._ahead, self._travels = clock, ahead, list(travels)
         self.on(r"^ask 0 ", self._batch)
         self.on(r"^date ", lambda *_: self._now())
@@ -41,11 +46,12 @@ class Gathered(ScriptedRemote):
         self._clock.sleep(travel / 2)
         return now
 
-    def _batch(self, _: Host, script: str) -> str:
+    def _batch(self, host: Host, script: str) -> str:
+        says = {**self.own[host.name], **self.says}
         asked = re.split(r"^ask \d+ ", script, flags=re.MULTILINE)[1:]
         now, said = self._now(), []
         for number, question in enumerate(asked):
-            found = next((result for word, result in self.says.items() if word in question), Result(0, "", ""))
+            found = next((result for word, result in says.items() if word in question), Result(0, "", ""))
             said += [
                 f"==> {DIRECTORY}/{number}.{kind} <==\n{text}"
                 for kind, text in (("err", found.stderr), ("out", found.stdout), ("status", f"{found.status}\n"))
@@ -53,8 +59,8 @@ class Gathered(ScriptedRemote):
         return f"{now} {now} {DIRECTORY}\n" + "\n".join(said)
 
 
-def _surveyed(remote: ScriptedRemote, clock: FakeClock) -> Survey:
-    here: Any = site(remote)
+def _surveyed(remote: ScriptedRemote, clock: FakeClock, of: Environment = LOCAL) -> Survey:
+    here: Any = site(remote, of)
     return Survey(
         Site(here.environment, here.region, here.templates, remote, here.customer, clock, here.progress), R26, "heat-1"
     )
@@ -126,12 +132,56 @@ def test_workers_are_counted_by_host() -> None:
     assert _surveyed(remote, clock).live_workers() == {"engine-0": 2, "engine-1": 1}
 
 
+def _broker_says(alarm: str) -> Result:
+    definitions = {"users": [], "vhosts": [], "permissions": [], "policies": []}
+    return Result(0, f"== definitions\n{json.dumps(definitions)}\n\n== queues\n[]\n\n== alarm\n{alarm}\n\n", "")
+
+
+def test_each_member_of_a_broker_has_its_own_word_and_one_that_is_gone_is_silent_alone() -> None:
+    clock, three = FakeClock(), environment(messaging=3)
+    remote = Gathered(clock)
+    remote.own["messaging-0"]["export_definitions"] = _broker_says("")
+    remote.own["messaging-1"]["export_definitions"] = _broker_says("memory alarm")
+    remote.on(r"^ask 0 ", HostUnreachable("messaging-2 is gone"), host="messaging-2")
+    survey = _surveyed(remote, clock, three)
+    whole, alarmed, gone = (host(Role.MESSAGING, index, three) for index in range(3))
+    assert (survey.broker(whole).alarm, survey.broker(alarmed).alarm) == ("", "memory alarm")
+    with pytest.raises(HostUnreachable, match="messaging-2 is gone"):
+        survey.broker(gone)
+
+
+def test_what_any_host_of_a_role_knows_is_asked_of_the_next_where_one_does_not_tell() -> None:
+    clock, three = FakeClock(), environment(database=3)
+    remote = Gathered(clock)
+    remote.on(r"^ask 0 ", HostUnreachable("database-0 is gone"), host="database-0")
+    remote.own["database-1"]["report_interval"] = Result(1, "", "WSREP has not yet prepared node")
+    remote.own["database-2"]["report_interval"] = Result(0, "engine-0\n", "")
+    assert _surveyed(remote, clock, three).live_workers() == {"engine-0": 1}
+
+
+def test_where_no_host_of_a_role_tells_it_is_the_first_ones_error() -> None:
+    clock, three = FakeClock(), environment(database=3)
+    remote = Gathered(clock)
+    remote.on(r"^ask 0 ", HostUnreachable("database-0 is gone"), host="database-0")
+    remote.says["report_interval"] = Result(1, "", "WSREP has not yet prepared node")
+    with pytest.raises(HostUnreachable, match="database-0 is gone"):
+        _surveyed(remote, clock, three).live_workers()
+
+
+def test_releases_on_disk_are_told_by_another_engine_where_the_first_is_gone() -> None:
+    clock = FakeClock()
+    remote = Gathered(clock)
+    remote.on(r"^ask 0 ", HostUnreachable("engine-0 is gone"), host="engine-0")
+    remote.on(r"^for manifest in", f"{R26.to_json()}\0", host="engine-1")
+    assert _surveyed(remote, clock).releases() == (R26,)
+
+
 def test_a_service_that_does_not_answer_is_no_empty_answer() -> None:
     clock = FakeClock()
     remote = Gathered(clock)
     remote.says["rabbitmqctl"] = Result(1, "", "nodedown")
     with pytest.raises(Unexpected, match="expected rabbitmqctl to answer; found nodedown"):
-        _surveyed(remote, clock).broker()
+        _surveyed(remote, clock).broker(host(Role.MESSAGING))
 
 
 def test_peers_that_do_not_answer_are_left_out_of_the_comparison() -> None:

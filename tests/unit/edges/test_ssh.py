@@ -348,6 +348,52 @@ def test_a_copy_to_a_place_that_cannot_be_written_says_so(server: SshServer, rem
         remote.put(_host(server), source, "/nowhere/at/all")
 
 
+def test_a_copy_that_fails_says_why_in_the_hosts_own_words_and_where_to_look(
+    server: SshServer, remote: SshRemote, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"text")
+    with pytest.raises(CommandFailed, match=r"to /nowhere/at/all: .*/nowhere/at/\.all\.") as caught:
+        remote.put(_host(server), source, "/nowhere/at/all")
+    assert caught.value.hint == "df -h on engine-0, and whose directory it is"
+    assert "/nowhere/at/" in caught.value.stderr
+
+
+@pytest.mark.parametrize("size", [10, 40 << 20])
+def test_a_copy_to_a_disk_that_is_full_says_so(server: SshServer, remote: SshRemote, tmp_path: Path, size: int) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(bytes(size))
+    _tool(tmp_path / "bin/cat", "head -c 5 >/dev/null; echo 'cat: write error: No space left on device' >&2; exit 1")
+    with pytest.raises(CommandFailed, match="cat: write error: No space left on device") as caught:
+        remote.put(_host(server), source, str(tmp_path / "target"))
+    assert (caught.value.status, caught.value.stderr) == (1, "cat: write error: No space left on device")
+
+
+def test_a_copy_that_fails_in_silence_says_its_status(server: SshServer, remote: SshRemote, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"text")
+    (tmp_path / "target").mkdir()
+    with pytest.raises(CommandFailed, match=r"source could not be written to .*/target: status 1\n"):
+        remote.put(_host(server), source, str(tmp_path / "target"))
+
+
+def test_a_copy_that_arrives_damaged_is_told_from_one_without_room(
+    server: SshServer, remote: SshRemote, tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"text")
+    _tool(tmp_path / "bin/sha256sum", "cat >/dev/null; echo '0  -'")
+    with pytest.raises(CommandFailed, match=r"^engine-0: source arrived damaged at .*/target\n") as caught:
+        remote.put(_host(server), source, str(tmp_path / "target"))
+    assert (caught.value.status, caught.value.hint) == (65, "run the same command again")
+    assert not (tmp_path / "target").exists()
+
+
+def _tool(path: Path, body: str) -> None:
+    path.write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
+    path.chmod(0o755)
+
+
 # --- keys
 
 

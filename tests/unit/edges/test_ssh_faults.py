@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -355,3 +356,69 @@ def _cutting(target: int, budget: int) -> Iterator[_Cutter]:
         yield cutter
     finally:
         cutter.stop()
+
+
+# --- the end of a run
+
+
+@contextmanager
+def _asked(port: int, server: SshServer, key: Path) -> Iterator[tuple[SshRemote, Callable[[], HostUnreachable]]]:
+    """Have a thread ask a host at `port` that may take 10 minutes to answer; give what waits for what came of it."""
+    remote, ends = SshRemote(Ssh(port=port, connect_timeout=600), key), []
+
+    def ask() -> None:
+        with pytest.raises(HostUnreachable) as caught:
+            remote.run(_host(server), "true")
+        ends.append(caught.value)
+
+    def end() -> HostUnreachable:
+        _until(lambda: bool(ends))
+        thread.join()
+        return ends[0]
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    try:
+        yield remote, end
+    finally:
+        remote.close()
+
+
+def test_who_waits_for_a_host_that_answers_no_call_gives_up_at_the_end(server: SshServer, key: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as deaf:
+        port = int(deaf.getsockname()[1])
+        with socket.create_connection(("127.0.0.1", port)), _asked(port, server, key) as (remote, end):
+            _until(lambda: _is_calling(port))
+            remote.close()
+            assert "the run is over" in end().message
+
+
+def test_who_waits_for_a_host_that_says_nothing_gives_up_at_the_end(server: SshServer, key: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute, _asked(mute.getsockname()[1], server, key) as (remote, end):
+        connection, _ = mute.accept()
+        with connection:
+            assert connection.recv(3) == b"SSH"
+            remote.close()
+            end()
+
+
+def test_who_tries_a_host_again_and_again_gives_up_at_the_end(server: SshServer, key: Path) -> None:
+    server.refuse_first = sys.maxsize
+    with _asked(server.port, server, key) as (remote, end):
+        _until(lambda: server.connections > 0)
+        remote.close()
+        end()
+
+
+def test_after_the_end_of_a_run_nobody_is_connected_to_any_more(server: SshServer, key: Path) -> None:
+    remote = SshRemote(Ssh(port=server.port), key)
+    remote.close()
+    with pytest.raises(HostUnreachable, match="the run is over"):
+        remote.run(_host(server), "true")
+    assert server.connections == 0
+
+
+def _is_calling(port: int) -> bool:
+    """Whether a call to `port` of this machine is under way: state 02 is SYN_SENT."""
+    lines = Path("/proc/net/tcp").read_text("ascii").splitlines()[1:]
+    return any(line.split()[2].endswith(f":{port:04X}") and line.split()[3] == "02" for line in lines)

@@ -9,14 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from builders import LOCAL
 from sshd import SshServer, host_key
 
+from pipeline import access
 from pipeline.edges.ssh import SshRemote, generate_key
 from pipeline.edges.ssh.keys import Identity
 from pipeline.edges.ssh.route import Routes
 from pipeline.environment import Role, Ssh
 from pipeline.errors import ConfigurationInvalid, HostKeyRefused, HostUnreachable
-from pipeline.inventory import Host
+from pipeline.inventory import Host, Inventory
+from pipeline.workspace import Workspace
 
 
 @pytest.fixture(scope="module")
@@ -235,3 +238,46 @@ def test_keys_of_an_agent_are_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         server.stop()
     finally:
         subprocess.run(["kill", told["SSH_AGENT_PID"]], check=True)
+
+
+# --- OpenSSH, by the command that the pipeline gives to people
+
+
+def _typed(host: Host, settings: Ssh, directory: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the command that logs in to `host`, of an environment in `directory` that has no other."""
+    monkeypatch.setattr(access, "cloud_of", lambda *_: None)
+    monkeypatch.setattr(access, "_outputs", lambda *_: {})
+    monkeypatch.setattr(access, "inventory_of", lambda *_: Inventory("local", (host,)))
+    environment = LOCAL.model_copy(update={"ssh": settings})
+    return access.ssh_command(Workspace(directory, directory / "state"), environment, host.name)
+
+
+def _says(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("jumps", [0, 1, 2])
+def test_a_person_logs_in_over_the_same_jump_hosts(
+    servers: tuple[SshServer, ...], key: Path, known_hosts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    jumps: int,
+) -> None:  # fmt: skip
+    engine, bastion, gate = servers
+    jump = tuple(_jump(server) for server in (bastion, gate)[:jumps])
+    settings = Ssh(port=engine.port, jump=jump, known_hosts=known_hosts, identity=key)
+    done = _says([*_typed(_host(engine), settings, tmp_path / "50% of it's", monkeypatch), "echo here"])
+    assert (done.returncode, done.stdout) == (0, "here\n"), done.stderr
+    ways = [[], [engine.port], [gate.port, engine.port]][jumps]
+    assert [port for server in (bastion, gate) for _, port in server.forwarded] == ways
+
+
+def test_a_person_gets_no_further_over_a_jump_host_that_shows_another_key(
+    servers: tuple[SshServer, ...], key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, bastion, _ = servers
+    path = tmp_path / "other"
+    path.write_text(f"[127.0.0.1]:{bastion.port} {engine.public_keys[0]}\n")
+    settings = Ssh(port=engine.port, jump=(_jump(bastion),), known_hosts=path, identity=key)
+    done = _says([*_typed(_host(engine), settings, tmp_path, monkeypatch), "echo here"])
+    assert (done.returncode, done.stdout) == (255, "")
+    assert "Host key verification failed" in done.stderr
+    assert engine.connections == 0
