@@ -78,5 +78,6 @@ def _word(met: bool) -> str:
 
 
 def _table(columns: Sequence[str], cells: Any) -> list[str]:
-    lines = [f"| {' | '.join(row)} |" for row in (columns, ["---"] * len(columns), *cells)]
+    rows = [[cell.replace("|", r"\|") for cell in row] for row in cells]  # what a tool said may have some
+    lines = [f"| {' | '.join(row)} |" for row in (columns, ["---"] * len(columns), *rows)]
     return [*lines, ""]

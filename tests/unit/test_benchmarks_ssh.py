@@ -179,6 +179,12 @@ def test_tables_show_every_tool_and_why_one_has_no_figures() -> None:
     assert {line.count("|") for line in text.splitlines() if line.startswith("|")} == {len(tables.COLUMNS) + 1}
 
 
+def test_what_a_tool_said_stays_in_its_cell() -> None:
+    figures = _figures()
+    figures["cases"][0]["tools"]["ansible"]["failed"] = "1 of 1 runs: 0.5 | 0"
+    assert r"| ansible | failed: 1 of 1 runs: 0.5 \| 0 |" in tables.markdown(figures, [])
+
+
 def test_a_plot_is_well_formed_and_longer_bars_take_longer() -> None:
     drawn = ET.fromstring(plot.svg(_figures()))  # noqa: S314 (our own)
     bars = [float(one.get("width", 0)) for one in drawn.iter("{http://www.w3.org/2000/svg}rect") if one.get("x")]
