@@ -62,6 +62,8 @@ def _look(host: Host, remote: Remote) -> HostState | str:
         return read_state(host, remote.run(host, state_script(UNITS[host.role]), timeout=30).stdout)
     except (HostUnreachable, HostKeyRefused) as error:
         return f"unreachable: {error.message}"
+    except PipelineError as error:  # it answers, and lets nobody look
+        return f"unknown: {error.message}"
 
 
 def _told(ask: Callable[[], Mapping[str, str]]) -> Mapping[str, str] | str:

@@ -350,11 +350,12 @@ def test_a_queue_of_engines_that_one_broker_keeps_alone_is_told(here: Site) -> N
     def survey(kind: str) -> Any:
         definitions = {"permissions": [], "vhosts": [], "users": [], "policies": []}
         queues = [{"name": "engine", "messages_ready": 0, "consumers": 4, "type": kind}]
-        return SimpleNamespace(broker=lambda: broker_facts(definitions, queues, "", "heat-1"))
+        return SimpleNamespace(broker=lambda _: broker_facts(definitions, queues, "", "heat-1"))
 
-    check_messaging.check_queues_are_kept_by_a_majority(survey("quorum"), here)
+    target = host(Role.MESSAGING, 0, CLUSTERED)
+    check_messaging.check_queues_are_kept_by_a_majority(target, survey("quorum"), here)
     with pytest.raises(Unexpected, match="found engine"):
-        check_messaging.check_queues_are_kept_by_a_majority(survey("classic"), here)
+        check_messaging.check_queues_are_kept_by_a_majority(target, survey("classic"), here)
 
 
 def test_of_galera_s_options_those_that_were_set_must_be_as_they_were(here: Site) -> None:

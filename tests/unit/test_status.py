@@ -113,6 +113,13 @@ def test_a_host_that_does_not_answer_is_told_as_such_and_the_others_as_ever(
     assert (found["engine-0"].health, len(found)) == ("2/2 workers", 7)
 
 
+def test_a_host_that_lets_nobody_look_hides_no_other(here: Site, remote: ScriptedRemote) -> None:
+    remote.on(ASK, ConfigurationInvalid("engine-1 lets pipeline run nothing as root"), host="engine-1")
+    found = _look(here)
+    assert found["engine-1"].health == "unknown: engine-1 lets pipeline run nothing as root"
+    assert (found["engine-0"].health, len(found)) == ("2/2 workers", 7)
+
+
 def test_without_the_database_nobody_knows_of_workers(here: Site, remote: ScriptedRemote) -> None:
     remote.on(r"FROM heat\.service", Result(1, "", "server has gone away"))
     found = _look(here)

@@ -77,8 +77,7 @@ class Connections:
             transports, self._transports = [*self._transports.values(), *self._logging_in], {}
             self._over.set()
         for transport in reversed(transports):
-            transport.close()
-            transport.sock.close()  # which the other leaves open where no handshake has begun
+            _shut(transport)
 
     def _to(self, hops: Sequence[Hop], asked: float) -> paramiko.Transport:
         """Return the connection to the last hop, for a host that was `asked` for at that time.monotonic()."""
@@ -206,5 +205,11 @@ class Connections:
 
 def _end(transport: paramiko.Transport) -> None:
     """Close a connection that never came to be, and end the timer of its handshake, which would stay for 15 s."""
-    transport.close()
+    _shut(transport)
     transport.packetizer.complete_handshake()
+
+
+def _shut(transport: paramiko.Transport) -> None:
+    """Close a connection, and its socket too where no handshake has begun: there close() alone does nothing."""
+    transport.close()
+    transport.sock.close()

@@ -24,8 +24,9 @@ class Identity:
     """
 
     def __init__(self, path: Path, *, certificate: Path | None = None, agent: bool = False) -> None:
-        self.path = path
-        self._certificate = certificate or path.with_name(f"{path.name}-cert.pub")
+        self.path = path.expanduser()
+        beside = self.path.with_name(f"{path.name}-cert.pub")
+        self._certificate = certificate.expanduser() if certificate else beside
         self._given = certificate is not None
         self._agent = agent
         self._keys: tuple[paramiko.PKey, ...] = ()

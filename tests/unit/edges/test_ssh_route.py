@@ -213,6 +213,16 @@ def test_a_certificate_beside_the_key_is_shown(tmp_path: Path) -> None:
     assert loaded.public_blob.key_type == "ssh-ed25519-cert-v01@openssh.com"
 
 
+def test_a_key_and_its_certificate_may_be_in_the_users_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    generate_key(tmp_path / "id")
+    spoilt = Identity(Path("~/id"), certificate=Path("~/none"))
+    with pytest.raises(ConfigurationInvalid, match=str(tmp_path / "none")), spoilt.keys():
+        pass
+    with Identity(Path("~/id")).keys() as (loaded,):
+        assert loaded.public_blob is None
+
+
 def test_a_certificate_that_is_named_must_be_there(tmp_path: Path) -> None:
     generate_key(tmp_path / "id")
     identity = Identity(tmp_path / "id", certificate=tmp_path / "nowhere")
