@@ -25,13 +25,18 @@ from benchmarks.figures import Measured, summary
 from benchmarks.metering import alternate, metered_alone
 from benchmarks.peervenv import ensure_venv
 from benchmarks.tools import OURS, Run
-from pipeline.environment import list_environments, load
+from pipeline.environment import Environment, Role, list_environments, load
 from pipeline.errors import ConfigurationInvalid
 from pipeline.render import render
 
-__all__ = ["TOOLS", "measure", "write_environments"]
+__all__ = ["TOOLS", "measure", "plain", "template_of_peers", "write_environments"]
 
 TOOLS = (OURS, "sceptre", "ansible")
+_CALLS = {
+    "environment.topology.shares(role)": "false",
+    'environment.topology.stack_of("loadbalancer")': '"loadbalancer"',
+}
+"""What templates call of the models, which peers have not, and what it gives in environments without a control host."""
 _ROOT = Path(__file__).resolve().parents[1]
 _TEMPLATES = _ROOT / "templates"
 
@@ -82,6 +87,22 @@ def write_environments(directory: Path, count: int) -> None:
         (directory / f"region-{number:03}.yaml").write_text(yaml.safe_dump(facts), "utf-8")
 
 
+def plain(environment: Environment) -> dict[str, Any]:
+    """Return an environment's settings as peers are given them: plain values, with what the models make of them."""
+    settings = environment.model_dump(mode="json")
+    settings["topology"] |= {"clusters": [*environment.topology.clusters], "stacks": [*environment.topology.stacks]}
+    made = {"scheme": environment.scheme, "internal_tls": environment.internal_tls}
+    return settings | made | {"messaging_ports": [*environment.messaging_ports], "roles": [*map(str, Role)]}
+
+
+def template_of_peers(name: str, text: str, given: str) -> str:
+    """Return template `name` for a peer, which has the settings in variable `given`."""
+    for call, value in _CALLS.items():
+        text = text.replace(call, value)
+    names = f"{{% set environment = {given} %}}{{% set roles = {given}.roles %}}\n"
+    return text if name.startswith("_") else names + text
+
+
 class _Work:
     """The same environments for each tool, in its own way; `expected` is what its files should say."""
 
@@ -90,7 +111,7 @@ class _Work:
         self._environments = scratch / "environments"
         write_environments(self._environments, count)
         loaded = [load(name, self._environments) for name in list_environments(self._environments)]
-        self._settings = {one.name: one.model_dump(mode="json") for one in loaded}
+        self._settings = {one.name: plain(one) for one in loaded}
         self._expected = {one.name: {s.name: s.template for s in render(one, _TEMPLATES)} for one in loaded}
         self._names = sorted(next(iter(self._expected.values())))
         self.stacks = sum(map(len, self._expected.values()))
@@ -149,13 +170,10 @@ class _Work:
     def _templates(self, directory: Path) -> None:
         """Write the project's own templates, with the names that they want made from what a peer gives them."""
         directory.mkdir()
-        for path in _TEMPLATES.glob("*.j2"):
-            text = path.read_text("utf-8")
-            (directory / path.name).write_text(text if path.name.startswith("_") else self._names_for(directory) + text)
-
-    def _names_for(self, directory: Path) -> str:
         given = "sceptre_user_data" if directory.parent.name == "sceptre" else "settings"
-        return f"{{% set environment = {given} %}}{{% set roles = {given}.topology %}}\n"
+        for path in _TEMPLATES.glob("*.j2"):
+            text = template_of_peers(path.name, path.read_text("utf-8"), given)
+            (directory / path.name).write_text(text, "utf-8")
 
     def _differs(self, run: Run) -> str:
         """Return what is wrong with the files that a tool wrote, "" where each is as it should be."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import jinja2
 from builders import TEMPLATES
 
 from benchmarks import tables
 from benchmarks.figures import render_verdicts
-from benchmarks.render import write_environments
+from benchmarks.render import plain, template_of_peers, write_environments
 from pipeline.environment import list_environments, load
 from pipeline.render import render
 from pipeline.validation import Catalogue, validate
@@ -27,6 +29,21 @@ def test_the_environments_differ_in_size_and_are_valid(tmp_path: Path) -> None:
     assert len({(one.topology.api.count, one.topology.engine.count) for one in loaded}) == 15
     catalogue = Catalogue.load()
     assert not [problem for one in loaded for problem in validate(one.name, render(one, TEMPLATES), catalogue)]
+
+
+def test_peers_render_what_we_render_from_plain_settings(tmp_path: Path) -> None:
+    write_environments(tmp_path / "environments", 1)
+    environment = load("region-000", tmp_path / "environments")
+    texts = {
+        path.name: template_of_peers(path.name, path.read_text("utf-8"), "given") for path in TEMPLATES.glob("*.j2")
+    }
+    peer = jinja2.Environment(  # noqa: S701 (YAML)
+        loader=jinja2.DictLoader(texts), trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    settings = json.loads(json.dumps(plain(environment)))
+    for stack in render(environment, TEMPLATES):
+        found = peer.get_template(f"{stack.name}.yaml.j2").render(given=settings)
+        assert found.strip() == stack.template.strip()
 
 
 def test_the_target_is_ten_seconds_and_no_peer_faster() -> None:
