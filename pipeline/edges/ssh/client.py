@@ -100,7 +100,10 @@ class SshRemote:
         """End every connection."""
         self._connections.close()
         with self._guard:
+            idle = [shell for shells in self._idle.values() for shell in shells]
             self._idle.clear()
+        for shell in idle:  # a channel keeps its descriptors until it is closed itself, whatever the connection does
+            shell.close()
 
     def _shell(self, host: Host, *, root: bool) -> Shell:
         """Return a shell that is idle, or a new one."""
@@ -112,6 +115,7 @@ class SshRemote:
                 return self._started(host, root=root)
             if shell.alive:
                 return shell
+            shell.close()
 
     def _started(self, host: Host, *, root: bool) -> Shell:
         session = self._connections.session(host)

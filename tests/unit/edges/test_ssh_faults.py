@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import sys
@@ -114,6 +115,27 @@ def test_a_listener_that_fails_is_no_lost_host(server: SshServer, remote: SshRem
     with pytest.raises(Unheard, match="nobody reads"):
         remote.run(_host(server), "echo one; sleep 5", root=False, heard=gone)
     assert remote.run(_host(server), "echo on", root=False).stdout == "on\n"
+
+
+def test_the_end_of_a_run_leaves_no_descriptor_to_the_garbage_collector(server: SshServer, key: Path) -> None:
+    def descriptors() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = descriptors()
+        with SshRemote(Ssh(port=server.port), key) as remote:
+            for root in (True, False):
+                remote.run(_host(server), "echo on", root=root)
+            shell = int(remote.run(_host(server), "echo $$", root=False).stdout)
+            os.kill(shell, 9)  # and is replaced
+            _until(lambda: not _alive(shell))
+            time.sleep(0.1)
+            remote.run(_host(server), "echo on", root=False)
+        _until(lambda: descriptors() <= before)
+    finally:
+        gc.enable()
 
 
 def test_lines_are_heard_as_they_come(server: SshServer, remote: SshRemote) -> None:
