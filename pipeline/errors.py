@@ -6,7 +6,7 @@ PipelineError                 1   internal error
 ├── ProtectedRefused          4   what is protected would be lost, and was not named
 ├── LockHeld                  5   another run owns the environment
 ├── PlanStale                 6   the world changed since the plan was made
-├── FleetMixed                7   halted half-way, hosts on two releases
+├── FleetMixed                7   halted half-way, hosts on two releases or out of service
 ├── FailedAndReverted         8   failed, and what was changed is back
 ├── PreflightUnreachable      9   a host cannot be reached, nothing touched
 ├── VerificationFailed       10   checks or smoke rungs failed
@@ -94,7 +94,7 @@ class PlanStale(PipelineError):
 
 
 class FleetMixed(PipelineError):
-    """The run halted half-way: hosts are on two releases."""
+    """The run halted half-way: hosts are on two releases, out of service, or not brought up yet."""
 
     exit_code = 7
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
 import yaml
 
-from pipeline.yamlnodes import MISREAD, marked, measure
+from pipeline.yamlnodes import DEEPEST, MISREAD, marked, measure
 
 __all__ = ["MOST", "parse"]
 
 MOST = 100_000  # values in one template, with each alias written out: one of 200 hosts has some 20 000
+
+_OPENERS = ("[", "{", "- ", "? ")
+_HARMLESS = 5000  # levels that libyaml's composer, which recurses in C, bears on the stack of a thread
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -68,6 +71,8 @@ def parse(text: str) -> Any:
 
 
 def _parse(text: str) -> Any:
+    if sum(text.count(opener) for opener in _OPENERS) > _HARMLESS:
+        _require_shallow(text)
     loader = _HotLoader(text)
     try:
         node = loader.get_single_node()
@@ -89,3 +94,16 @@ def _unprintable(text: str) -> yaml.MarkedYAMLError:
 def _at(text: str, place: int, problem: str) -> yaml.MarkedYAMLError:
     line = text.count("\n", 0, place)
     return yaml.MarkedYAMLError(problem=problem, problem_mark=yaml.Mark("", place, line, 0, None, 0))
+
+
+def _require_shallow(text: str) -> None:
+    """Raise yaml.MarkedYAMLError where `text` is nested too deep: composing it would end the process, not raise."""
+    levels = 0
+    events: Iterator[Any] = yaml.parse(text, Loader=_HotLoader)
+    for event in events:
+        if isinstance(event, yaml.CollectionStartEvent):
+            levels += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            levels -= 1
+        if levels > DEEPEST:
+            raise yaml.MarkedYAMLError(problem="is nested too deep", problem_mark=event.start_mark)

@@ -1,4 +1,7 @@
-"""The recorder: every story leaves evidence of how it ended, also when it fails or is interrupted."""
+"""The recorder: every story leaves evidence of how it ended, also when it fails or is interrupted.
+
+An error that says that nothing was touched is believed, so it has to be told otherwise once something was.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,23 @@ from dataclasses import dataclass, field
 from pipeline.edges.clock import Clock
 from pipeline.edges.lock import LockLost
 from pipeline.edges.store import Records, tool_version, who
-from pipeline.errors import ConfigurationInvalid, GateRefused, LockHeld, PipelineError, PreflightUnreachable
+from pipeline.errors import (
+    ConfigurationInvalid,
+    FailedAndReverted,
+    FleetMixed,
+    GateRefused,
+    LockHeld,
+    PipelineError,
+    PlanStale,
+    PreflightUnreachable,
+)
 from pipeline.evidence import Operation, Record
 from pipeline.release import Release
 
-__all__ = ["Outcome", "recorded"]
+__all__ = ["Outcome", "recorded", "touched"]
 
 _TOUCHED_NOTHING = {error.exit_code for error in (ConfigurationInvalid, GateRefused, LockHeld, PreflightUnreachable)}
+_LEFT_AS_IT_WAS = {*_TOUCHED_NOTHING, PlanStale.exit_code, FailedAndReverted.exit_code}
 
 
 @dataclass(slots=True)
@@ -57,3 +70,18 @@ def recorded(
         save(False, f"ended by {type(error).__name__}")
         raise
     save(outcome.passed, outcome.detail)
+
+
+@contextmanager
+def touched(what: str) -> Iterator[None]:
+    """Raise an error of the body that means that all is as it was as FleetMixed, for `what` is not, by the same run.
+
+    "" stands for nothing, and then every error stays what it is. A lost lock does always: it is about the next run.
+    """
+    try:
+        yield
+    except PipelineError as error:
+        if not what or error.exit_code not in _LEFT_AS_IT_WAS or isinstance(error, LockHeld):
+            raise
+        hint = error.hint or "the same command again goes on from there"
+        raise FleetMixed(f"{error.message}; done by this run, and kept: {what}", hint=hint) from error

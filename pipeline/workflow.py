@@ -51,7 +51,7 @@ from pipeline.provision import (
     require_trusted,
     require_whole,
 )
-from pipeline.recorder import Outcome, recorded
+from pipeline.recorder import Outcome, recorded, touched
 from pipeline.regionstacks import RegionStacks
 from pipeline.release import Release
 from pipeline.render import RenderedStack, render
@@ -72,6 +72,7 @@ from pipeline.workspace import Workspace
 __all__ = ["Pipeline"]
 
 _WATCHED = 5.0  # seconds between two looks of a watch
+_LAUNCHED = "stacks changed"  # what a run has done when it begins to bring hosts up
 _CANARY = "canary"  # how the names of the stacks of a rollout's own customers start
 
 
@@ -189,7 +190,8 @@ class Pipeline:
             plan.require(allowed)
             with self._recorded("deploy", name, built.release) as outcome:
                 changed = self._carry_out(plan, stacks, run, allowed, built.release)
-                installed = self._bring_up(name, built.release, built, outcome, run)
+                with touched(_LAUNCHED if changed else ""):
+                    installed = self._bring_up(name, built.release, built, outcome, run)
         return changed or installed
 
     def scale(self, name: str, role: Role, count: int, *, lock_wait: float = 0) -> Scaling:
@@ -218,11 +220,12 @@ class Pipeline:
             with self._recorded("scale", name, release) as outcome:
                 outcome.counts.update(hosts_coming=scaling.coming, hosts_leaving=len(scaling.leaving))
                 stacks.tell(plan)
-                self._retire(site, leaving, release, run)
-                self._set_count(name, scaling)
-                run.gate()
-                self._stacks(self.environment(name), stacks.cloud).launch(plan, run, ())
-                self._bring_up(name, release, built, outcome, run)
+                with touched(self._retire(site, leaving, release, run)):
+                    self._set_count(name, scaling)
+                    run.gate()
+                    changed = self._stacks(self.environment(name), stacks.cloud).launch(plan, run, ())
+                with touched(_LAUNCHED if changed else ""):
+                    self._bring_up(name, release, built, outcome, run)
         return scaling
 
     def _require_writable(self, name: str) -> None:
@@ -280,7 +283,8 @@ class Pipeline:
                 return self._carry_out(plan, stacks, run, allowed)
             outcome = record.enter_context(self._recorded("deploy", name, built.release))
             changed = self._carry_out(plan, stacks, run, allowed, built.release)
-            return self._bring_up(name, built.release, built, outcome, run) or changed
+            with touched(_LAUNCHED if changed else ""):
+                return self._bring_up(name, built.release, built, outcome, run) or changed
 
     def releases_on(self, name: str) -> frozenset[str]:
         """Return the ids of the releases that hosts of a region are on: none before its first deploy, two in a rollout.
@@ -655,15 +659,20 @@ class Pipeline:
         Where hosts are brought up on a `release`, those that go are out of service first.
         """
         stacks.tell(plan)
+        retired = ""
         if release and (leaving := hosts_leaving(plan)):
             with self.site(plan.environment) as site:
-                self._retire(site, leaving, release, run)
-        return stacks.launch(plan, run, allowed)
+                retired = self._retire(site, leaving, release, run)
+        with touched(retired):
+            return stacks.launch(plan, run, allowed)
 
-    def _retire(self, site: Site, leaving: Collection[str], release: Release, run: Changing) -> None:
-        if leaving:
-            with self.progress.stage("retire"):
-                retire(site, leaving, release, Journal(self.clock, run.log), gate=run.gate)
+    def _retire(self, site: Site, leaving: Collection[str], release: Release, run: Changing) -> str:
+        """Take hosts out of service; return a few words that tell which were, "" where none was."""
+        if not leaving:
+            return ""
+        with self.progress.stage("retire"):
+            retired = retire(site, leaving, release, Journal(self.clock, run.log), gate=run.gate)
+        return f"{', '.join(sorted(retired))} out of service" if retired else ""
 
     def _tell_rung(self, rung: RungResult) -> None:
         self.progress.say(f"{rung.outcome}: {rung.name}: {rung.detail}")

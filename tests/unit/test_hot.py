@@ -32,6 +32,8 @@ def test_a_region_of_many_hosts_is_no_bomb() -> None:
         (CHAIN, 99, "a98: its aliases are nested too deep"),
         ("a: 1\nb: &a [*a]\n", 2, "b.0: an alias stands for what it is in itself"),
         ("a: 1\nb: " + "[" * 900 + "]" * 900, 2, "is nested too deep"),
+        ("a: 1\nb: " + "[" * 100_000 + "]" * 100_000, 2, "is nested too deep"),
+        ("a: 1\n? " + "- ? " * 50_000 + "x\n", 2, "is nested too deep"),
         ("a: 1\nb: {c: 1, c: 2}\n", 2, "key 'c' is given twice"),
         ("a: 1\nb: \x07\n", 2, "character #x0007 is not allowed"),
         ("a: 1\nb: \ud800\n", 2, "no character"),

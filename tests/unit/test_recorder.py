@@ -15,14 +15,18 @@ from pipeline.errors import (
     CommandFailed,
     ConfigurationInvalid,
     FailedAndReverted,
+    FleetMixed,
     GateRefused,
     Inconclusive,
     LockHeld,
     PipelineError,
+    PlanStale,
     PreflightUnreachable,
+    ProtectedRefused,
+    StackFailed,
 )
 from pipeline.evidence import Record
-from pipeline.recorder import Outcome, recorded
+from pipeline.recorder import Outcome, recorded, touched
 
 
 class Backwards(FakeClock):
@@ -86,6 +90,28 @@ def test_an_error_that_touched_nothing_says_nothing_about_the_release(
     with pytest.raises(error), _recorded(store):
         raise error("no")
     assert store.records("local") == ()
+
+
+@pytest.mark.parametrize(
+    "error", [ConfigurationInvalid, FailedAndReverted, PlanStale, PreflightUnreachable, ProtectedRefused]
+)
+def test_an_error_that_leaves_all_as_it_was_does_not_where_the_run_did_something_before(
+    store: FakeStore, error: type[PipelineError]
+) -> None:
+    with pytest.raises(FleetMixed) as caught, _recorded(store), touched("engine-1 out of service"):
+        raise error("no answer", hint="look at it")
+    assert caught.value.message == "no answer; done by this run, and kept: engine-1 out of service"
+    assert caught.value.hint == "look at it"
+    assert (_only(store).passed, _only(store).detail) == (False, caught.value.message)
+
+
+@pytest.mark.parametrize(
+    ("what", "error"),
+    [("", PreflightUnreachable), ("stacks changed", LockHeld), ("stacks changed", StackFailed), ("", StackFailed)],
+)
+def test_an_error_that_is_true_stays_what_it_is(what: str, error: type[PipelineError]) -> None:
+    with pytest.raises(error, match=r"^no$"), touched(what):
+        raise error("no")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, ZeroDivisionError])

@@ -37,7 +37,7 @@ from pipeline import regionstacks, workflow
 from pipeline.checks.result import CheckResult
 from pipeline.deploy import Change, Launched
 from pipeline.edges.clock import FakeClock
-from pipeline.edges.heat import Heat
+from pipeline.edges.heat import Heat, HeatRefused
 from pipeline.edges.lock import Holder, LockLost
 from pipeline.edges.ssh import Result
 from pipeline.edges.store import who
@@ -300,6 +300,17 @@ def test_a_stack_that_fails_is_evidence_against_the_release(here: Here, monkeypa
     assert "No valid host" in record.detail
 
 
+def test_a_host_that_dies_once_stacks_were_changed_is_no_preflight(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    def changes(stacks: Any, *_: Any) -> dict[str, Launched]:
+        here.remote.on("", HostUnreachable("api-1: timed out"), host="api-1")
+        return {stack.name: Launched(stack.name, Change.UPDATED, {}) for stack in stacks}
+
+    monkeypatch.setattr(regionstacks, "launch_all", changes)
+    with pytest.raises(FleetMixed, match="api-1: timed out; done by this run, and kept: stacks changed"):
+        here.deploy("local", "25.0.2")
+    assert [record.passed for record in here.store.records("local")] == [False]
+
+
 # --- plan, apply
 
 
@@ -422,6 +433,19 @@ def test_an_engine_is_drained_before_its_server_goes(
     assert order == ["0 launched"]
     assert here.remote.steps(stop="^systemctl stop --no-block heat-")[:1] == ["stop engine-1"]
     assert "  engine-1: out of service" in said(here.progress)
+
+
+def test_a_heat_that_goes_away_once_an_engine_is_drained_was_touched_all_the_same(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> str:
+        raise HeatRefused("Heat did not answer", status=503)
+
+    monkeypatch.setattr(regionstacks.RegionStacks, "_signal", refuse)
+    _foresee(monkeypatch, GONE)
+    with pytest.raises(FleetMixed, match="Heat did not answer; done by this run, and kept: engine-1 out of service"):
+        here.apply(GONE)
+    assert [record.passed for record in here.store.records("local")] == [False]
 
 
 def test_a_plan_of_stacks_alone_drains_nothing(
