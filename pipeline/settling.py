@@ -55,7 +55,7 @@ def settled(
 ) -> tuple[ResourceChange, ...]:
     """Return Heat's `changes` of an update from `before` to `after`, sorted, each as far as there is a reason for it.
 
-    `failed` are names of resources whose last action failed: Heat replaces those whatever they are defined as. Where
+    `failed` are paths of resources whose last action failed: Heat replaces those whatever they are defined as. Where
     a `hidden` value may differ, which Heat does not tell, all that takes one is left as Heat says.
     """
     truth = _Truth(changes, _Definitions(before, hidden), _Definitions(after, hidden), frozenset(failed))
@@ -94,7 +94,7 @@ class _Truth:
         if path not in self._stays:
             self._stays[path] = True  # what refers to itself in a circle is not moved by that
             old, new = self._was.of(path), self._now.of(path)
-            same = old is not None and old == new and path.rpartition("/")[2] not in self._failed
+            same = old is not None and old == new and path not in self._failed
             self._stays[path] = same and not any(self._moved(*one) for one in _referred(new, path))
         return self._stays[path]
 

@@ -88,7 +88,7 @@ def _check(
         return StackDrift(stack.stack_name, "there is none", (), rendered, ())
     identity, status = f"{stack.stack_name}/{stack.live.id}", stack.live.status
     if not status.startswith(_CHECKED):
-        failed = [f"{one.name} ({one.kind}): {one.reason}" for one in failures(heat.resources(identity))]
+        failed = [f"{one.path} ({one.kind}): {one.reason}" for one in failures(heat.resources(identity))]
         changed = (*failed, f"not checked, for it is {status}: inv deploy first")
         return StackDrift(stack.stack_name, status, changed, rendered, stack.diff)
     seen = frozenset(event.id for event in heat.events(identity))
@@ -99,5 +99,5 @@ def _check(
     )  # fmt: skip
     changed = ()
     if not end.status.endswith("_COMPLETE"):
-        changed = tuple(f"{one.name} ({one.kind}): {one.reason}" for one in failures(heat.resources(identity)))
+        changed = tuple(f"{one.path} ({one.kind}): {one.reason}" for one in failures(heat.resources(identity)))
     return StackDrift(stack.stack_name, end.status, changed, rendered, stack.diff)

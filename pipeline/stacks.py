@@ -119,15 +119,24 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """One resource; `depth` counts how many stacks it is nested in below the one asked for."""
+    """One resource; `path` is its name, after those of the resources it is nested in, below the stack asked for."""
 
-    name: str
+    path: str
     kind: str
     status: str
     reason: str
     physical_id: str
     stack: str
-    depth: int
+
+    @property
+    def name(self) -> str:
+        """Its name in its own stack."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def depth(self) -> int:
+        """How many stacks it is nested in."""
+        return self.path.count("/")
 
     @property
     def failed(self) -> bool:

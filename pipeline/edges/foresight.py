@@ -9,7 +9,7 @@ import yaml
 
 from pipeline.edges.heat import Heat
 from pipeline.settling import Sent, settled
-from pipeline.stacks import Content, ResourceChange, Stack
+from pipeline.stacks import Content, Kind, ResourceChange, Stack
 
 __all__ = ["foreseen"]
 
@@ -22,8 +22,10 @@ def foreseen(
     `tag` is the one of the content to be sent: a stack that has it was sent the same hidden values. Raises HeatRefused.
     """
     changes = heat.preview_update(stack.identity, **body)
-    resources = () if stack.complete else heat.resources(stack.identity)
+    # One that was marked unhealthy has failed in a stack that is complete, and Heat tells that it would be replaced.
+    seems = any(one.kind is Kind.REPLACED for one in changes)
+    resources = heat.resources(stack.identity) if seems or not stack.complete else ()
     sent = body["environment"]
     after = Sent(yaml.safe_load(body["template"]), body["files"], sent["resource_registry"], sent["parameters"])
-    failed = {one.name for one in resources if one.failed}
+    failed = {one.path for one in resources if one.failed}
     return settled(changes, Sent.of(content), after, failed=failed, hidden=not stack.was_sent(tag))

@@ -25,18 +25,22 @@ def stack_of(found: Any) -> Stack:
 
 
 def resources_of(found: Iterable[Any]) -> tuple[Resource, ...]:
-    """Return resources with their depth: Heat lists nested ones flat, tied to the outer one by its physical id."""
+    """Return resources with their paths: Heat lists nested ones flat, tied to the outer one by its physical id."""
     listed = list(found)
-    outer = {one.physical_resource_id: stack_id_of(one) for one in listed if one.physical_resource_id}
+    owners = {one.physical_resource_id: one for one in listed if one.physical_resource_id}
+
+    def path(one: Any) -> str:
+        owner = owners.get(stack_id_of(one))
+        return one.resource_name if owner is None else f"{path(owner)}/{one.resource_name}"
+
     return tuple(
         Resource(
-            one.resource_name,
+            path(one),
             one.resource_type,
             one.resource_status,
             one.resource_status_reason or "",
             one.physical_resource_id or "",
             stack_id_of(one),
-            _depth(stack_id_of(one), outer),
         )
         for one in listed
     )
@@ -71,10 +75,3 @@ def stack_id_of(found: Any) -> str:
     """Return the id of the stack that a resource or event belongs to; its link ends in /stacks/NAME/ID."""
     href = next((link["href"] for link in found.links if link["rel"] == "stack"), "")
     return str(href.rpartition("/")[2])
-
-
-def _depth(stack: str, outer: Mapping[str, str]) -> int:
-    depth = 0
-    while (stack := outer.get(stack, "")) != "":
-        depth += 1
-    return depth

@@ -108,7 +108,7 @@ def ended(
 def failure_of(heat: Heat, end: Ended, stack_id: str) -> StackFailed:
     """Return the error for a stack that failed: its failed resources at any depth, each with Heat's reason."""
     try:
-        worst = [f"{one.name} ({one.kind}): {one.reason}" for one in failures(heat.resources(stack_id))]
+        worst = [f"{one.path} ({one.kind}): {one.reason}" for one in failures(heat.resources(stack_id))]
     except HeatRefused:  # a rollback may have taken them
         worst = []
     worst = worst or [f"{event.resource}: {event.reason}" for event in getattr(end, "failed", ())[:1]] or [end.reason]

@@ -125,9 +125,9 @@ class Ground:
             raise RungFailed(detail, causes.RESOURCE_SLOW if begun else causes.NO_WORKER) from error
 
     def _failed(self, stack: Stack) -> RungFailed:
-        bad = [found for found in self.heat.resources(stack.id) if found.status.endswith("_FAILED")]
+        bad = [found for found in self.heat.resources(stack.id) if found.failed]
         deepest = max(bad, key=lambda found: found.depth, default=None)
-        reason = f"{deepest.name} ({deepest.kind}): {deepest.reason}" if deepest else stack.reason
+        reason = f"{deepest.path} ({deepest.kind}): {deepest.reason}" if deepest else stack.reason
         return RungFailed(f"stack {stack.name}: {stack.status}: {reason}", causes.of_reason(reason))
 
 

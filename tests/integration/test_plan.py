@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from pipeline.access import cloud_of
-from pipeline.consequences import consequences
+from pipeline.consequences import consequences, hosts_leaving
 from pipeline.demo import Proof
 from pipeline.deploy import Launcher
 from pipeline.edges.heat import Heat
@@ -113,6 +114,52 @@ def test_what_was_planned_is_applied_and_the_same_plan_is_stale_afterwards(story
     assert pipeline.plan_stacks("local").empty
 
 
+@contextmanager
+def _unhealthy(seed: Heat, host: str) -> Iterator[None]:
+    """Have an engine's machine marked unhealthy, as an operator does it; taken back where it was not replaced."""
+    found = next(one for one in seed.resources("local-engine") if one.path == f"{host}/machine")
+    nested = seed.find(found.stack)
+    assert nested is not None
+
+    def mark(unhealthy: bool) -> int:
+        url = f"{seed.endpoint()}/stacks/{nested.identity}/resources/machine"
+        body = json.dumps({"mark_unhealthy": unhealthy, "resource_status_reason": "it smokes"}).encode()
+        return seed.send("PATCH", url, body=body, token=True, headers={"Content-Type": "application/json"}).status
+
+    assert mark(True) == 200
+    try:
+        yield
+    finally:
+        mark(False)
+
+
+def test_a_machine_that_was_marked_unhealthy_is_replaced_and_no_other(
+    story: Proof, pipeline: Pipeline, seed: Heat
+) -> None:
+    with _unhealthy(seed, "engine-1"):
+        stack = seed.find("local-engine")
+        assert stack is not None
+        assert stack.complete
+        plan = pipeline.plan_stacks("local", NEW)
+        assert [one.name for one in plan.stacks if one.act is not Act.NONE] == ["engine"]
+        assert _changes(plan, "engine") == {"engine-1": Kind.UPDATED, "engine-1/machine": Kind.REPLACED}
+        assert hosts_leaving(plan) == ("engine-1",)
+    assert pipeline.plan_stacks("local").empty
+
+
+@pytest.mark.long
+def test_a_deploy_replaces_a_machine_that_was_marked_unhealthy_drained(
+    story: Proof, pipeline: Pipeline, seed: Heat
+) -> None:
+    with _unhealthy(seed, "engine-1"):
+        assert pipeline.deploy("local", NEW) is True
+        journal = (pipeline.runs.of("local")[-1].directory / "journal.jsonl").read_text()
+        assert '"drained"' in journal
+        assert '"engine-0"' not in "".join(line for line in journal.splitlines() if '"drained"' in line)
+    assert pipeline.deploy("local", NEW) is False
+    assert pipeline.verify("local").ok
+
+
 @pytest.mark.long
 def test_an_engine_goes_drained_and_comes_back_on_the_release(story: Proof, pipeline: Pipeline) -> None:
     fewer = _with(pipeline, _engines(1))
@@ -144,6 +191,7 @@ def test_drift_of_a_machine_and_of_a_file_is_found_and_mended(story: Proof, pipe
     assert any("Local::Machine" in text for one in found.stacks for text in one.changed)
     assert "api-1" in {one.host for one in found.hosts}
     plan = pipeline.plan_stacks("local")
+    assert {path.partition("/")[0] for path in _changes(plan, "engine")} == {"engine-1"}
     assert Kind.REPLACED in _changes(plan, "engine").values()
     pipeline.apply(plan)
     assert pipeline.deploy("local", NEW) is True

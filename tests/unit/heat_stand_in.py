@@ -97,13 +97,11 @@ class StandInHeat:
     def resources(self, stack_id: str, *, depth: int = 3) -> tuple[Resource, ...]:
         body = self.stacks.get(_name(stack_id), {}).get("body")
         if body and chain.CONDITION in body["template"]["resources"] and "CREATE" not in self.ends:
-            waits = Resource(
-                chain.CONDITION, "AWS::CloudFormation::WaitCondition", "CREATE_IN_PROGRESS", "", "", "w", 0
-            )
-            return (waits,)
+            kind = "AWS::CloudFormation::WaitCondition"
+            return (Resource(chain.CONDITION, kind, "CREATE_IN_PROGRESS", "", "", "w"),)
         reason = "MessagingTimeout: no answer"
-        inner = Resource("inner", "OS::Heat::TestResource", "CREATE_COMPLETE", "", "", "nested", 1)
-        bad = Resource("left", "OS::Heat::TestResource", "CREATE_FAILED", reason, "", "chain", 0)
+        inner = Resource("part/inner", "OS::Heat::TestResource", "CREATE_COMPLETE", "", "", "nested")
+        bad = Resource("left", "OS::Heat::TestResource", "CREATE_FAILED", reason, "", "chain")
         return (bad,) if "CREATE" in self.ends else (inner,)
 
     def build_info(self) -> Mapping[str, Any]:

@@ -84,9 +84,11 @@ class MemoryHeat:
         one = self._by_id(stack_id)
         found = set(self.nested.get(one.name, ()))
         old, new = _definitions(one.body), _definitions(body)
+        failed = {resource.path for resource in self.failed if resource.failed and resource.stack == one.name}
         for name in old.keys() | new.keys():
             was, now = old.get(name), new.get(name)
-            found.add(ResourceChange(name, _kind(was, now), (now or was or ("", {}))[0]))
+            kind = Kind.REPLACED if name in failed else _kind(was, now)
+            found.add(ResourceChange(name, kind, (now or was or ("", {}))[0]))
         if not old and not new:
             same = all(one.body[key] == body[key] for key in ("template", "files", "environment"))
             found.add(ResourceChange("host", Kind.UNCHANGED if same else Kind.UPDATED, "Region::Host"))

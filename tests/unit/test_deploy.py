@@ -189,15 +189,15 @@ def test_the_end_of_a_resource_is_not_that_of_its_stack(heat: MemoryHeat, launch
 def test_a_failure_names_the_deepest_resource_with_its_reason(heat: MemoryHeat, launcher: Launcher) -> None:
     heat.ends["local-api"] = ["FAILED"]
     heat.failed = (
-        Resource("hosts", "OS::Heat::ResourceGroup", "CREATE_FAILED", "resources.hosts: No valid host", "s2", "s1", 0),
-        Resource("server", "OS::Nova::Server", "CREATE_FAILED", "No valid host was found", "", "s3", 2),
-        Resource("port", "OS::Neutron::Port", "CREATE_COMPLETE", "", "", "s4", 3),
-        Resource("1", "Region::Host", "CREATE_FAILED", "resources.server: No valid host", "s3", "s2", 1),
+        Resource("hosts", "OS::Heat::ResourceGroup", "CREATE_FAILED", "resources.hosts: No valid host", "s2", "s1"),
+        Resource("hosts/1/server", "OS::Nova::Server", "CREATE_FAILED", "No valid host was found", "", "s3"),
+        Resource("hosts/2/all/port", "OS::Neutron::Port", "CREATE_COMPLETE", "", "", "s4"),
+        Resource("hosts/1", "Region::Host", "CREATE_FAILED", "resources.server: No valid host", "s3", "s2"),
     )
     with pytest.raises(StackFailed) as caught:
         launcher.launch(stack("api"), {})
     assert caught.value.message == (
-        "stack local-api is CREATE_FAILED: server (OS::Nova::Server): No valid host was found"
+        "stack local-api is CREATE_FAILED: hosts/1/server (OS::Nova::Server): No valid host was found"
     )
     assert caught.value.hint
     assert caught.value.exit_code == 7
@@ -210,7 +210,7 @@ def test_a_failure_that_no_resource_keeps_is_told_by_its_event(heat: MemoryHeat,
 
 
 def test_there_is_no_failure_where_nothing_failed() -> None:
-    assert failures([Resource("a", "T", "CREATE_COMPLETE", "", "", "s", 4)]) == ()
+    assert failures([Resource("a/b/c/d", "T", "CREATE_COMPLETE", "", "", "s")]) == ()
 
 
 def test_a_stack_that_never_ends_is_inconclusive(heat: MemoryHeat, launcher: Launcher) -> None:
@@ -419,19 +419,19 @@ def test_what_else_was_changed_stays_and_is_named(heat: MemoryHeat, back: Launch
 def test_every_failed_resource_is_named_and_none_that_repeats_another(heat: MemoryHeat, launcher: Launcher) -> None:
     heat.ends["local-api"] = ["FAILED"]
     hosts = [
-        Resource(f"api-{n}", "Region::Host", "CREATE_FAILED", "resources.server: quota", f"s{n}", "s", 0)
-        for n in (1, 2)
+        Resource(f"api-{n}", "Region::Host", "CREATE_FAILED", "resources.server: quota", f"s{n}", "s") for n in (1, 2)
     ]
-    servers = [Resource("server", "OS::Nova::Server", "CREATE_FAILED", f"Quota {n}", "", f"s{n}", 1) for n in (1, 2)]
+    kind = "OS::Nova::Server"
+    servers = [Resource(f"api-{n}/server", kind, "CREATE_FAILED", f"Quota {n}", "", f"s{n}") for n in (1, 2)]
     heat.failed = (*hosts, *servers)
     with pytest.raises(StackFailed) as caught:
         launcher.launch(stack("api"), {})
-    assert caught.value.message.endswith(": server (OS::Nova::Server): Quota 1; server (OS::Nova::Server): Quota 2")
+    assert caught.value.message.endswith(f": api-1/server ({kind}): Quota 1; api-2/server ({kind}): Quota 2")
 
 
 def test_of_many_failures_a_few_are_named_and_the_others_counted(heat: MemoryHeat, launcher: Launcher) -> None:
     heat.ends["local-api"] = ["FAILED"]
-    heat.failed = tuple(Resource(f"r{n}", "T", "CREATE_FAILED", "no", "", "s", 0) for n in range(9))
+    heat.failed = tuple(Resource(f"r{n}", "T", "CREATE_FAILED", "no", "", "s") for n in range(9))
     with pytest.raises(StackFailed, match=r"r4 \(T\): no; and 4 more"):
         launcher.launch(stack("api"), {})
 
@@ -546,6 +546,6 @@ def test_a_run_that_may_not_go_on_changes_no_stack(heat: MemoryHeat, launcher: L
 
 def test_a_stack_that_never_worked_is_deleted_though_it_made_a_domain(heat: MemoryHeat, launcher: Launcher) -> None:
     heat.left_by_an_earlier_run(stack("identity"), "CREATE_FAILED")
-    heat.failed = (Resource("stack-domain", "OS::Keystone::Domain", "CREATE_COMPLETE", "", "d1", "s", 0),)
+    heat.failed = (Resource("stack-domain", "OS::Keystone::Domain", "CREATE_COMPLETE", "", "d1", "s"),)
     launcher.launch(stack("identity"), {})
     assert heat.done == ["disable d1", "delete local-identity", "preview local-identity", "create local-identity"]

@@ -41,7 +41,7 @@ def test_what_takes_from_others_goes_first(small: Small) -> None:
 
 
 def test_a_domain_is_disabled_before_its_stack_goes(small: Small) -> None:
-    small.heat.failed = (Resource("stack-domain", "OS::Keystone::Domain", "CREATE_COMPLETE", "", "d1", "s", 0),)
+    small.heat.failed = (Resource("stack-domain", "OS::Keystone::Domain", "CREATE_COMPLETE", "", "d1", "s"),)
     _destroy(small, {"engine": _doomed(small, "network", "database")["engine"]})
     assert small.heat.done == ["disable d1", "delete local-engine"]
 

@@ -28,7 +28,7 @@ from pipeline.planning import at_rest, templates_digest
 from pipeline.plantext import show_plan
 from pipeline.render import RenderedStack
 from pipeline.secrets import Secret
-from pipeline.stacks import Kind, ResourceChange
+from pipeline.stacks import Kind, Resource, ResourceChange
 
 
 @pytest.fixture
@@ -169,6 +169,14 @@ def test_a_stack_that_failed_is_not_as_it_should_be(launched: Small, status: str
     assert launched.plan().by_name["engine"].act is act
     launched.launch(launched.plan())
     assert launched.plan().empty
+
+
+def test_a_host_that_was_marked_unhealthy_is_replaced_though_its_stack_is_complete(launched: Small) -> None:
+    launched.heat.failed = (Resource("engine-1", "Region::Host", "CHECK_FAILED", "it smokes", "", "local-engine"),)
+    plan = launched.plan()
+    assert _acts(plan) == {"network": "none", "database": "none", "engine": "update"}
+    assert [f"{one.path} {one.kind}" for one in plan.by_name["engine"].changes] == ["engine-1 replaced"]
+    assert launched.launch(plan)["engine"].change.value == "updated"
 
 
 def test_a_hidden_value_that_was_rolled_back_is_sent_again(launched: Small) -> None:

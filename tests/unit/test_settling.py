@@ -87,8 +87,8 @@ def test_a_file_of_the_provider_that_changed_changes_what_is_in_the_hosts() -> N
 
 def test_what_failed_a_check_is_replaced_though_nothing_else_changed() -> None:
     stack = _stack("engine")
-    found = settled(ENGINES, _sent(stack), _sent(stack), failed=["machine"])
-    assert _told(found)["engine-1/machine"] == "replaced"
+    found = settled(ENGINES, _sent(stack), _sent(stack), failed=["engine-1/machine"])
+    assert _told(found) == {"engine-1": "updated", "engine-1/machine": "replaced"}  # and not of another engine
 
 
 def test_what_is_added_and_deleted_is_told_as_heat_tells_it() -> None:

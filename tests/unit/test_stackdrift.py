@@ -14,7 +14,7 @@ from pipeline.plantext import show_drift
 from pipeline.stackdrift import Drift, HostDrift, StackDrift, check_stacks
 from pipeline.stacks import Resource
 
-MACHINE = Resource("machine", "Local::Machine", "CHECK_FAILED", "it is off", "", "n", 1)
+MACHINE = Resource("engine-1/machine", "Local::Machine", "CHECK_FAILED", "it is off", "", "n")
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def test_a_resource_that_changed_behind_heats_back_is_named_with_heats_reason(sm
     small.heat.ends["local-engine"] = ["FAILED"]
     small.heat.failed = (MACHINE,)
     found = _checked(small)["local-engine"]
-    assert (found.status, found.changed) == ("CHECK_FAILED", ("machine (Local::Machine): it is off",))
+    assert (found.status, found.changed) == ("CHECK_FAILED", ("engine-1/machine (Local::Machine): it is off",))
     assert Drift("local", (found,)).found == 1
     assert not small.plan().empty
 

@@ -108,7 +108,7 @@ class TrafficHeat(StandInHeat):
     def resources(self, stack_id: str, *, depth: int = 3) -> tuple[Resource, ...]:
         name = stack_id.partition("/")[0]
         status = "CREATE_IN_PROGRESS" if self._is_open(name) else "INIT_COMPLETE"
-        return (Resource(chain.CONDITION, "AWS::CloudFormation::WaitCondition", status, "", "", name, 0),)
+        return (Resource(chain.CONDITION, "AWS::CloudFormation::WaitCondition", status, "", "", name),)
 
     def _is_open(self, name: str) -> bool:
         return self.clock.monotonic() >= self.opened[name]

@@ -322,7 +322,7 @@ def test_events_of_a_stack_without_resources_are_asked_of_it_alone(cloud: Cloud,
     assert ["nested_depth" in path for _, path, _ in cloud.asked] == [True, False]
 
 
-def test_resources_know_how_deep_they_are_nested(cloud: Cloud, heat: Heat) -> None:
+def test_resources_know_what_they_are_nested_in(cloud: Cloud, heat: Heat) -> None:
     resources = [
         _resource(cloud, "group", "s2", "s1", "CREATE_FAILED"),
         _resource(cloud, "0", "s3", "s2", "CREATE_FAILED"),
@@ -331,7 +331,8 @@ def test_resources_know_how_deep_they_are_nested(cloud: Cloud, heat: Heat) -> No
     ]
     cloud.answer("GET", "/v1/p/stacks/s1/resources", 200, {"resources": resources})
     found = {resource.name: resource for resource in heat.resources("s1")}
-    assert {name: resource.depth for name, resource in found.items()} == {"group": 0, "0": 1, "server": 2, "port": 0}
+    assert [resource.path for resource in found.values()] == ["group", "group/0", "group/0/server", "port"]
+    assert [resource.depth for resource in found.values()] == [0, 1, 2, 0]
     assert (found["server"].kind, found["server"].stack, found["port"].physical_id) == ("Region::Host", "s3", "")
 
 
