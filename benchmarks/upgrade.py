@@ -90,7 +90,7 @@ def _theirs(waves: Callable[[Site], tuple[tuple[Host, ...], ...]], pipeline: Pip
             journal = Journal(pipeline.clock, Nowhere())  # the peers have none
             install_release(site, change.fleet, built, journal)
             configure_release(site, built.release, vhost)
-            Rollout(site, replace(change.plan, vhost=vhost), journal).prepare_database("bench")
+            Rollout(site, replace(change.plan, vhost=vhost), journal).prepare_database("bench", change.fleet)
             for wave in waves(site):
                 on_each(wave, partial(_restart, site, built.release.id))
             on_each(observe_hosts(site), partial(_await_units, site))

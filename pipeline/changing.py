@@ -81,7 +81,7 @@ def changing(
             ended = error
             raise
         finally:
-            log.save("summary", _summary(run, started, clock.now(), ended))
+            log.keep("summary", _summary(run, started, clock.now(), ended))
 
 
 def _summary(run: Changing, started: datetime, ended: datetime, error: BaseException | None) -> dict[str, Any]:

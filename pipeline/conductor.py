@@ -75,7 +75,7 @@ class Conductor:
         if plan.unproved and plan.batches:
             self._prove(plan.unproved)
         for batch in plan.batches:
-            if self._halting(batch):
+            if self._halting(batch) or (batch.when_idle and self._unsure):
                 raise self._halt(batch)
             self._begin(batch)
             self._advance(batch)
@@ -92,6 +92,14 @@ class Conductor:
         """Whether no other host may begin: a canary failed, too many hosts did, or as many as may be down of a role."""
         too_many = len(self._failed) > self._policy.max_fail
         return too_many or self._down(batch.role) >= batch.width or (batch.canary and bool(self._failed))
+
+    @property
+    def _unsure(self) -> bool:
+        """Whether a host may still work on an old vhost: an engine that drains, say, or one that nobody reaches.
+
+        The last old engine stays for what such a host has in its hands: its next message goes to the old vhost.
+        """
+        return not all(failure.certain for failure in self._failed)
 
     def _down(self, role: Role) -> int:
         """How many hosts of a role failed and are down."""
@@ -146,6 +154,8 @@ class Conductor:
         except PipelineError as error:
             self.rollout.site.progress.say(f"{state.host.name}: {error.message}")
             self._failed.append(Failure(state, error))
+            if isinstance(error, LockLost):
+                self._stopped = error
         except BaseException:  # our own fault, which ends the run: no other host is begun meanwhile
             self._stopped = self._stopped or Inconclusive("interrupted")
             raise
@@ -211,7 +221,7 @@ class Conductor:
     def _halt(self, batch: Batch) -> PipelineError:
         """Put back what the policy says, and return the error that ends the run."""
         hint = f"read the journal: {self.rollout.site.login(self._failed[-1].state.host)}"
-        if not all(failure.certain for failure in self._failed):
+        if self._unsure:
             worst = next(failure for failure in self._failed if not failure.certain)
             return self._named(worst.error, "halted")
         back = self._revert(batch)

@@ -20,6 +20,7 @@ from pipeline.hostfiles import PROXY, UNITS, release_files, role_files, write_sc
 from pipeline.installation import install_script
 from pipeline.inventory import Host
 from pipeline.journal import Journal
+from pipeline.migration import made_by_a_newer
 from pipeline.release import Release
 from pipeline.rollout import restart_plan
 from pipeline.site import Site
@@ -185,34 +186,46 @@ def configure_release(site: Site, release: Release, vhost: str) -> tuple[str, ..
 
 
 def bring_up(
-    site: Site, fleet: Fleet, release: Release, journal: Journal, *, gate: Callable[[], None] = lambda: None
+    site: Site,
+    fleet: Fleet,
+    release: Release,
+    journal: Journal,
+    *,
+    gate: Callable[[], None] = lambda: None,
+    owned: Callable[[], None] = lambda: None,
 ) -> bool:
     """Bring every engine and API host up on `release`; return whether any moved. `fleet` is as it is once configured.
 
     The load balancer hears of hosts once they are healthy, for it takes a new one to be up until its checks fail.
     Hosts that run with older settings than those on disk are restarted one by one, by the careful road of an upgrade.
+    `gate` raises what forbids to begin with a host, `owned` what forbids to go on with one: the lock is lost.
     """
     settled = all(state.settled_on(release.id) for state in fleet.states)
     if not settled:
         gate()
-        first_start(site, release)
+        first_start(site, fleet, release)
         _await_health(site, release)
     balanced = configure_services(site, Role.LOADBALANCER)
     if not settled:
         _admit(site)
     stale = Fleet(tuple(state for state in fleet.states if state.stale))
     plan = restart_plan(stale, release, stale.states[0].vhost if stale.states else "")
-    rollout = Rollout(site, plan, journal)
+    rollout = Rollout(site, plan, journal, owned)
     admitted = rollout.admit_stranded(fleet) if settled else False
-    Conductor(rollout, gate=gate).run()
+    Conductor(rollout, gate=gate, owned=owned).run()
     return not settled or admitted or bool(balanced or stale.states)
 
 
-def first_start(site: Site, release: Release) -> None:
-    """Start a region that never ran: schema, then engines, then APIs; every host at once, for nobody uses it yet."""
+def first_start(site: Site, fleet: Fleet, release: Release) -> None:
+    """Start a region that never ran: schema, then engines, then APIs; every host at once, for nobody uses it yet.
+
+    Hosts of one that ran are started so too, where some of `fleet` are new or down. A schema that a newer release made
+    is left to it.
+    """
     engines = site.region.inventory.of(Role.ENGINE)
     deadline = site.environment.deadlines.step
-    site.step(engines[0], "db-sync", commands.db_sync(release.id), timeout=deadline)
+    if not made_by_a_newer(site, fleet, release):
+        site.step(engines[0], "db-sync", commands.db_sync(release.id), timeout=deadline)
     for role in (Role.ENGINE, Role.API):
         units = UNITS[role]
 

@@ -25,6 +25,7 @@ __all__ = [
     "Release",
     "alembic_head_of",
     "engine_rpc_of",
+    "newer_heads",
     "upgrade_mode",
     "why",
     "worker_rpc_of",
@@ -51,6 +52,11 @@ class HeatVersion:
                 hint="inv release.build --heat 26.0.2",
             )
         return cls(*(int(part) for part in match.groups()))
+
+    @classmethod
+    def of(cls, release_id: str) -> HeatVersion:
+        """Return the version in a release's id. Raises ConfigurationInvalid for what is no id."""
+        return cls.parse(release_id.partition("-")[0])
 
     @property
     def series(self) -> str:
@@ -189,6 +195,14 @@ def why(running: Release, target: Release) -> str:
     if running.alembic_head == target.alembic_head:
         return f"{vhost}; the schema stays at {target.alembic_head}."
     return f"{vhost}; the schema goes {running.alembic_head} → {target.alembic_head}."
+
+
+def newer_heads(known: Iterable[Release], release: Release) -> frozenset[str]:
+    """Return the schemas that only those of `known` make that are newer than `release`.
+
+    `release` works with each of them, for migrations only add; a rollback leaves the schema as it is.
+    """
+    return frozenset(one.alembic_head for one in known if one.heat > release.heat) - {release.alembic_head}
 
 
 def worker_rpc_of(source: str) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pipeline import commands
 from pipeline.conductor import Conductor
+from pipeline.edges.database import BackupFailed
 from pipeline.edges.hosts import observe
 from pipeline.edges.wheelhouse import Built
 from pipeline.environment import Role
@@ -15,6 +15,7 @@ from pipeline.errors import CommandFailed, ConfigurationInvalid, FailedAndRevert
 from pipeline.fleet import Fleet
 from pipeline.health import live_engines
 from pipeline.journal import Journal
+from pipeline.migration import manifest, manifests
 from pipeline.provision import configure_release, install_release, require_deployed
 from pipeline.release import Release
 from pipeline.rollout import RolloutPlan, plan_rollout, rollback_target, running_release
@@ -94,11 +95,11 @@ def roll_out(
     """Do what `change` plans, and tidy up. `built` is the target where a host may lack it, None where all have it.
 
     `gate` raises what forbids to go on, `owned` what forbids even to go back: the environment is another run's by now.
-    Raises FailedAndReverted where it failed before any host moved, and what Conductor.run raises; what is left is then
-    found by planning again.
+    Raises what these raise, FailedAndReverted where it failed before any host moved, and what Conductor.run raises;
+    what is left is then found by planning again.
     """
     plan, stage = change.plan, site.progress.stage
-    rollout = Rollout(site, plan, journal)
+    rollout = Rollout(site, plan, journal, owned)
     settled = len(change.fleet.states) - len(plan.moves)
     with _before_any_host(mixed=bool(settled and plan.moves)):
         with stage("install"):
@@ -110,7 +111,7 @@ def roll_out(
             if not plan.rollback:
                 with stage("database"), journal.step("database", site.region.inventory.one(Role.DATABASE).name):
                     when = f"{site.clock.now():%Y%m%dT%H%M%SZ}"  # a run taken up again keeps the backup from before
-                    rollout.prepare_database(f"{change.running.id}-to-{plan.target.id}-{when}")
+                    rollout.prepare_database(f"{change.running.id}-to-{plan.target.id}-{when}", change.fleet)
             with stage("vhost"), journal.step("vhost", site.region.inventory.one(Role.MESSAGING).name):
                 rollout.open_vhost()
     rollout.admit_stranded(change.fleet)
@@ -128,9 +129,16 @@ def roll_out(
 
 @contextmanager
 def _before_any_host(*, mixed: bool) -> Iterator[None]:
-    """Tell a command that fails here as what it is: this run has moved no host, and the old release serves on."""
+    """Tell a command that fails here as what it is: this run has moved no host, and the old release serves on.
+
+    A backup that fails says so itself, but not that an earlier run left the fleet `mixed`.
+    """
     try:
         yield
+    except BackupFailed as error:
+        if mixed:
+            raise FleetMixed(error.message, hint=error.hint) from error
+        raise
     except CommandFailed as error:
         ended = FleetMixed if mixed else FailedAndReverted
         raise ended(
@@ -139,22 +147,8 @@ def _before_any_host(*, mixed: bool) -> Iterator[None]:
         ) from error
 
 
-def manifests(site: Site, fleet: Fleet) -> tuple[Release, ...]:
-    """Return every release that hosts have on disk, as the hosts describe them."""
-    ids = sorted({release_id for state in fleet.states for release_id in state.installed})
-    return tuple(manifest(site, fleet, release_id) for release_id in ids)
-
-
 def _go_back(site: Site, change: Change, journal: Journal, owned: Callable[[], None]) -> None:
     """Bring a whole region back to where a failed change found it, by the same careful road."""
     fleet = observe(site.region.inventory, site.remote)
     plan = plan_rollout(fleet, change.plan.target, change.running, site.environment.policies, rollback=True)
-    Conductor(Rollout(site, plan, journal), promoted=True, gate=owned, owned=owned).run()
-
-
-def manifest(site: Site, fleet: Fleet, release_id: str) -> Release:
-    """Return a release as a host that has it describes it: the controller may never have built it."""
-    for state in fleet.states:
-        if release_id in state.installed:
-            return Release.from_json(site.remote.run(state.host, commands.manifest(release_id)).stdout)
-    raise ConfigurationInvalid(f"no host has release {release_id} on disk", hint="inv release.list")
+    Conductor(Rollout(site, plan, journal, owned), promoted=True, gate=owned, owned=owned).run()

@@ -20,7 +20,9 @@ from pipeline.health import Workers, api_answers, engine_answers, engine_is_up, 
 from pipeline.hostfiles import UNITS
 from pipeline.inventory import Host
 from pipeline.journal import Journal
+from pipeline.migration import made_by_a_newer
 from pipeline.policy import Backup
+from pipeline.release import HeatVersion
 from pipeline.rollout import RolloutPlan
 from pipeline.site import Site
 
@@ -68,15 +70,21 @@ class Stranded:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """Brings the hosts of one region to `plan.target`, each by steps that are safe to take again."""
+    """Brings the hosts of one region to `plan.target`, each by steps that are safe to take again.
+
+    `owned` raises LockLost where the environment is another run's by now. It is asked before what changes it after a
+    long wait, as a drain or a backup is: a lock's lease may run out meanwhile. What it raises passes.
+    """
 
     site: Site
     plan: RolloutPlan
     journal: Journal
+    owned: Callable[[], None] = lambda: None
 
-    def prepare_database(self, backup_name: str) -> str:
+    def prepare_database(self, backup_name: str, fleet: Fleet) -> str:
         """Check, purge, back up, then migrate the schema once with the new code; return the backup's path or "".
 
+        A schema that a newer release made, which hosts of `fleet` have on disk, stays as it is.
         Source: Heat's upgrades guide: backup first; db_sync with the new code, from one host.
         """
         site, release = self.site, self.plan.target
@@ -91,11 +99,13 @@ class Rollout:
             dump = site.database.backup(backup_name, partial(site.step, timeout=deadline))
             site.progress.say(f"backup: {dump.path} on {dump.host.name}")
         if site.insist(site.database.alembic_head) != release.alembic_head:
-            self._migrate(host, dump)
+            if not made_by_a_newer(site, fleet, release):
+                self._migrate(host, dump)
             site.progress.say(f"schema is at {site.insist(site.database.alembic_head)}")
         return dump.path if dump else ""
 
     def _migrate(self, host: Host, dump: Dump | None) -> None:
+        self.owned()
         site = self.site
         restore = f"; the state before: gzip -dc {dump.path} | mariadb, as root on {dump.host.name}" if dump else ""
         try:
@@ -111,6 +121,7 @@ class Rollout:
 
     def open_vhost(self) -> None:
         """Make the vhost that the new release talks on, before anything needs it."""
+        self.owned()
         broker, vhost = self.site.broker, self.plan.vhost
         self.site.insist(lambda: broker.create_vhost(vhost))
         if expiring := self.site.insist(lambda: broker.expiring(vhost)):
@@ -182,6 +193,7 @@ class Rollout:
         timeout = self.site.environment.policies.drain.timeout
         with self.journal.step("drain", host.name):
             self.site.insist(lambda: self.site.balancer.drain(host.name, timeout=timeout))
+        self.owned()
         # Always: a host with one API down counts as not running, and its other API would stay on the old release.
         with self.journal.step("stop", host.name):
             self._stop(host, lambda: "")
@@ -238,6 +250,7 @@ class Rollout:
         """Remove what nobody needs any more: rows of ended engines, unused vhosts, releases older than `keep`.
 
         `keep` is the id of the release before, which stays on disk to go back to; `fleet` is as it was at the start.
+        Releases newer than the target stay too: a region that went back has the schema of one, as its manifest tells.
         """
         site, target = self.site, self.plan.target
         self._insist(site.region.inventory.one(Role.ENGINE), commands.service_clean(target.id))
@@ -248,7 +261,8 @@ class Rollout:
         # Killed between the last host's switch and its start, a run is taken up with nothing known to go back to.
         over = self.plan.moves and not self.plan.rollback and keep != target.id
         for state in fleet.states if over else ():
-            for old in set(state.installed) - {target.id, keep}:
+            others = set(state.installed) - {target.id, keep}
+            for old in (one for one in others if HeatVersion.of(one) <= target.heat):
                 self._insist(state.host, commands.remove_release(old))
                 site.progress.say(f"{state.host.name}: release {old} removed")
 
@@ -335,6 +349,7 @@ class Rollout:
         return said
 
     def _start(self, host: Host, release_id: str) -> None:
+        self.owned()
         with self.journal.step("start", host.name):
             script = f"{commands.switch(release_id)}\n{commands.start(UNITS[host.role])}"
             self._insist(host, script, timeout=self.site.environment.deadlines.step)

@@ -10,7 +10,7 @@ from pipeline.checks.expectation import answer, differences, expect
 from pipeline.checks.survey import Survey
 from pipeline.environment import Role
 from pipeline.inventory import Host
-from pipeline.release import Release
+from pipeline.release import Release, newer_heads
 from pipeline.site import Site
 
 ROLES = (Role.DATABASE,)
@@ -22,7 +22,7 @@ _BACKLOG = _PURGED + 30
 def check_schema_is_the_releases(host: Any, release: Release, survey: Survey) -> None:
     """The schema is at the Alembic head of the release, or of a newer one that was gone back from: it is additive."""
     found = answer(host, *questions.SCHEMA).strip()
-    holds = found == release.alembic_head or found in _newer_heads(survey, release)
+    holds = found == release.alembic_head or found in newer_heads(survey.releases(), release)
     likely = "the migration failed, or a release was here that is no longer on any host's disk"
     expect(holds, expected=f"schema {release.alembic_head}", found=found, likely=likely)
 
@@ -91,11 +91,6 @@ def check_deleted_stacks_are_purged(host: Any) -> None:
     likely = f"nobody purges: heat-manage purge_deleted --granularity days {_PURGED}, or the next upgrade does"
     found = f"{count} deleted stacks, the oldest for {oldest} days"
     expect(oldest <= _BACKLOG, expected=f"none for more than {_BACKLOG} days", found=found, likely=likely)
-
-
-def _newer_heads(survey: Survey, release: Release) -> set[str]:
-    """Return the schemas of the newer releases that an engine has on disk."""
-    return {one.alembic_head for one in survey.releases() if one.heat > release.heat}
 
 
 def _says(found: str, wanted: str) -> bool:

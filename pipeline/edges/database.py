@@ -17,7 +17,8 @@ from pipeline.secrets import Secret
 __all__ = ["BackupFailed", "Database", "Dump", "EngineRow", "Held", "InFlight"]
 
 BACKUPS = "/var/backups/heat"
-_KEPT = 10  # backups
+_KEPT = 10  # backups, the newest
+_WHEN = re.compile(r"-\d{8}T\d{6}Z$")  # ends the name of a backup
 # mariadb's own words for a server that is away: no socket, no answer, gone in the middle, full, stopping, killed us; or
 # a member of a cluster that has lost the others, or does not catch up with them.
 _AWAY = re.compile(r"ERROR (2002|2003|2006|2013|1040|1053|1927|1047|1205)\b")
@@ -155,10 +156,12 @@ class Database:
         """Dump database `heat` to a gzip file (0600) on a host of the database, and tell where.
 
         `step` runs a script on a host under a name, as long as that takes. Dumps in one transaction, so that customers
-        go on. A dump that does not end as mariadb-dump ends one is removed. Raises BackupFailed.
+        go on. A dump that does not end as mariadb-dump ends one is removed. Of the others the ten newest stay, and the
+        oldest whose name is this one's but for the time at its end ("A-to-B-20260101T120000Z"): where the same change
+        is tried again and again, that one alone has the schema from before its migration. Raises BackupFailed.
         Source: Heat's upgrades guide, "Back up your database".
         """
-        path = f"{BACKUPS}/{name}.sql.gz"
+        path, alike = f"{BACKUPS}/{name}.sql.gz", f"{BACKUPS}/{shlex.quote(_WHEN.sub('', name))}"
         script = f"""\
 set -eu
 umask 077
@@ -169,7 +172,8 @@ trap 'exit 143' TERM
 mariadb-dump --single-transaction --quick --routines --databases heat | gzip -1 >"$partial"
 gzip -dc "$partial" | tail -n 1 | grep -q 'Dump completed'
 mv "$partial" {shlex.quote(path)}
-ls -1t {BACKUPS}/*.sql.gz | tail -n +{_KEPT + 1} | xargs -r rm -f --
+first=$(ls -1tr {alike}*.sql.gz | head -n 1)
+ls -1t {BACKUPS}/*.sql.gz | tail -n +{_KEPT + 1} | grep -vxF "$first" | xargs -r rm -f --
 stat -c %s {shlex.quote(path)}"""
         host = self._members.last
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 import threading
@@ -22,15 +23,21 @@ __all__ = ["Request", "Run", "Runs"]
 Request = Literal["pause", "abort"]
 _FILE = 0o600
 _DIRECTORY = 0o700
+_WARN = logging.getLogger(__name__).warning
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run, in its own directory (0700): plan.json, events.jsonl, journal.jsonl, and summary.json when it ended."""
+    """One run, in its own directory (0700): plan.json, events.jsonl, journal.jsonl, and summary.json when it ended.
+
+    A line of its log that cannot be kept, as on a full disk, ends nothing: the host that it tells of is in the middle
+    of its move. The first such is told on stderr.
+    """
 
     directory: Path
     clock: Clock
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _incomplete: threading.Event = field(default_factory=threading.Event, repr=False)
 
     @property
     def id(self) -> str:
@@ -48,6 +55,13 @@ class Run:
     def save(self, name: str, value: Any) -> None:
         """Keep `value` as NAME.json, whole or not at all."""
         _write(self.directory / f"{name}.json", value)
+
+    def keep(self, name: str, value: Any) -> None:
+        """As `save`, of what is known when a run ends: where it cannot be kept that is told once, and ends nothing."""
+        try:
+            self.save(name, value)
+        except PipelineError as error:
+            self._miss(error.message)
 
     @property
     def summary(self) -> dict[str, Any] | None:
@@ -68,10 +82,17 @@ class Run:
         return self.clock.now().isoformat(timespec="milliseconds")
 
     def _append(self, name: str, line: dict[str, Any]) -> None:
-        with self._lock, _keeping(self.directory / name):
-            handle = os.open(self.directory / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, _FILE)
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(json.dumps(line, default=str) + "\n")
+        path, text = self.directory / name, json.dumps(line, default=str) + "\n"
+        with self._lock:
+            try:
+                _append(path, text.encode())
+            except OSError as error:
+                self._miss(f"{path}: cannot be written: {error.strerror}")
+
+    def _miss(self, why: str) -> None:
+        if not self._incomplete.is_set():
+            self._incomplete.set()
+            _WARN("%s; the run goes on, and its log is incomplete", why)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +146,26 @@ class Runs:
         return self.directory / environment / "request.json"
 
 
+def _append(path: Path, line: bytes) -> None:
+    """Append a line to `path` (0600), whole or not at all: half a line would spoil the one after it. Raises OSError."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, _FILE), "wb", buffering=0) as stream:
+        before, left = os.fstat(stream.fileno()).st_size, line
+        try:
+            while left:
+                left = left[stream.write(left) :]
+        except OSError:
+            if left != line:
+                stream.truncate(before)
+            raise
+
+
 def _write(target: Path, value: Any) -> None:
-    with _keeping(target):
-        write_private(target, json.dumps(value, indent=1, default=str) + "\n")
-
-
-@contextmanager
-def _keeping(path: Path) -> Iterator[None]:
     try:
-        yield
+        write_private(target, json.dumps(value, indent=1, default=str) + "\n")
     except OSError as error:
-        raise PipelineError(f"{path}: cannot be written: {error.strerror}", hint="make room, or mend rights") from error
+        raise PipelineError(
+            f"{target}: cannot be written: {error.strerror}", hint="make room, or mend rights"
+        ) from error
 
 
 def _json(path: Path) -> dict[str, Any] | None:

@@ -494,6 +494,20 @@ def test_whose_the_environment_is_is_asked_before_each_host_that_goes_back_and_n
     assert asked == [0, 1, 2]
 
 
+def lost() -> PipelineError:
+    return LockLost("local: the lock of run r is lost", hint="inv lock.status local")
+
+
+def test_a_lock_that_is_lost_in_a_move_ends_the_run_whatever_may_fail_and_names_the_host_that_was_left(
+    remote: ScriptedRemote,
+) -> None:
+    moves = _moves(remote, max_fail=2, max_unavailable=3, serial=[1], auto_revert="all")
+    moves.fails["engine-1"] = lost
+    conductor = _conductor(moves, go_back=lambda: pytest.fail("it went back"))
+    error = _ends(conductor, LockLost, "^local: the lock of run r is lost; done: engine-0; failed: engine-1 ")
+    assert (error.exit_code, moves.begun, moves.back) == (5, ["engine-0", "engine-1"], [])
+
+
 def test_a_run_that_a_person_paused_may_still_put_its_hosts_back(remote: ScriptedRemote) -> None:
     moves = _moves(remote)
     moves.fails["engine-0"] = sick
@@ -540,6 +554,19 @@ def test_the_last_engine_of_a_cutover_may_follow_engines_that_failed(remote: Scr
     moves.fails = {"engine-1": sick, "engine-2": sick}
     error = _ends(_conductor(moves), FleetMixed)
     assert _told(error)["failed"] == "engine-1, engine-2"
+
+
+@pytest.mark.parametrize("why", [unsure, gone, unanswered])
+@pytest.mark.parametrize("name", ["engine-1", "api-0"])
+def test_the_last_engine_of_a_cutover_stays_for_a_host_that_may_still_work_on_the_old_vhost(
+    remote: ScriptedRemote, name: str, why: Fails
+) -> None:
+    moves = _moves(remote, environment(engine=4, api=2), R25, R26, max_fail=1, max_unavailable=2, auto_revert="all")
+    moves.fails[name] = why
+    error = _ends(_conductor(moves, go_back=lambda: pytest.fail("it went back")), type(why()), "^halted; ")
+    assert (_told(error)["failed"], _told(error)["remaining"]) == (name, "engine-3")
+    assert "api-1" in moves.moved
+    assert "idle" not in moves.did
 
 
 # --- the canary

@@ -312,7 +312,7 @@ def test_the_first_start_makes_the_schema_once_then_starts_engines_then_apis(
     services: ScriptedRemote, here: Site
 ) -> None:
     services.on("db_sync")
-    first_start(here, R26)
+    first_start(here, fleet_on(R26), R26)
     steps = services.steps(sync="db_sync", start="systemctl enable")
     assert steps[0] == "sync engine-0"
     assert sorted(steps[1:3]) == ["start engine-0", "start engine-1"]
@@ -321,10 +321,43 @@ def test_the_first_start_makes_the_schema_once_then_starts_engines_then_apis(
     assert all(script.index("ln -sfn") < script.index("systemctl enable") for script in started)
 
 
+def _after_a_rollback(machines: Machines, remote: ScriptedRemote, head: str) -> Fleet:
+    """Return a fleet on release 25 whose first hosts have release 26 too, with a schema at `head`, one host down."""
+    machines.running["engine-1"] = False
+    remote.on("db_sync")
+    remote.on("information_schema", "1\n")
+    remote.on("version_num", f"{head}\n")
+    down, both = "engine-1", (R25.id, R26.id)
+    return Fleet(
+        tuple(
+            replace(state, running="") if state.host.name == down else replace(state, installed=both)
+            for state in machines.fleet(R25).states
+        )
+    )
+
+
+def test_a_schema_that_a_newer_release_left_behind_is_not_synced_by_the_older_one(
+    machines: Machines, remote: ScriptedRemote, here: Site
+) -> None:
+    fleet = _after_a_rollback(machines, remote, R26.alembic_head)
+    assert bring_up(here, fleet, R25, journal(here.clock))
+    assert all(machines.running.values())
+    assert not remote.scripts("db_sync")
+
+
+@pytest.mark.parametrize("head", [R25.alembic_head, "0123456789ab"], ids=["its own", "nobody's"])
+def test_a_schema_that_no_newer_release_made_is_synced_though_one_is_on_disk(
+    machines: Machines, remote: ScriptedRemote, here: Site, head: str
+) -> None:
+    fleet = _after_a_rollback(machines, remote, head)
+    assert bring_up(here, fleet, R25, journal(here.clock))
+    assert remote.steps(sync="db_sync") == ["sync engine-0"]
+
+
 def test_nothing_starts_where_the_schema_could_not_be_made(services: ScriptedRemote, here: Site) -> None:
     services.on("db_sync", Result(1, "", "access denied"))
     with pytest.raises(CommandFailed, match="access denied"):
-        first_start(here, R26)
+        first_start(here, fleet_on(R26), R26)
     assert not services.scripts("systemctl")
 
 
@@ -437,6 +470,17 @@ def test_what_a_restart_did_to_each_host_is_in_the_journal(machines: Machines, h
     assert kept.steps() == ["drain engine-1", "start engine-1", "healthy engine-1"]
 
 
+def test_a_host_with_new_settings_is_not_started_where_the_lock_was_lost_in_its_drain(
+    machines: Machines, remote: ScriptedRemote, here: Site
+) -> None:
+    def owned() -> None:
+        raise LockLost("local: the lock of run r is lost", hint="inv lock.status local")
+
+    with pytest.raises(LockLost, match=r"failed: engine-0 .*; remaining: engine-1, "):
+        bring_up(here, _stale(machines, *ALL), R25, journal(here.clock), owned=owned)
+    assert remote.steps(stop="^systemctl stop --no-block heat-", start="^systemctl start heat-") == ["stop engine-0"]
+
+
 def test_a_host_that_does_not_come_back_stops_the_restarts(
     machines: Machines, remote: ScriptedRemote, here: Site
 ) -> None:
@@ -455,7 +499,7 @@ def test_an_api_that_a_killed_restart_left_out_of_rotation_is_let_back_in(machin
 def test_a_host_of_every_role_is_provisioned_by_one_of_the_steps(services: ScriptedRemote, here: Site) -> None:
     services.on("db_sync")
     configure_services(here, *SERVICES)
-    first_start(here, R26)
+    first_start(here, fleet_on(R26), R26)
     assert {name for name, _ in services.ran} == {host.name for host in here.region.inventory.of(*Role)}
 
 

@@ -14,6 +14,7 @@ from pipeline.release import (
     Release,
     alembic_head_of,
     engine_rpc_of,
+    newer_heads,
     upgrade_mode,
     why,
     worker_rpc_of,
@@ -51,6 +52,19 @@ def test_series_follow_from_the_major_version(version: str, series: str) -> None
 
 def test_the_id_is_the_version_and_the_beginning_of_the_digest() -> None:
     assert NEW.id == f"26.0.2-{NEW.digest[:12]}"
+
+
+def test_an_id_tells_its_version() -> None:
+    assert HeatVersion.of(NEW.id) == NEW.heat
+
+
+def test_an_older_release_knows_no_schema_of_the_newer_ones_but_works_with_each() -> None:
+    assert newer_heads([OLD, NEW, NEWEST], OLD) == {NEW.alembic_head}
+
+
+def test_neither_an_older_release_nor_one_with_the_same_schema_has_a_newer_one() -> None:
+    assert newer_heads([OLD, NEW, NEWEST], NEW) == set()
+    assert newer_heads([NEW, NEWEST], NEWEST) == set()
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,13 @@ from pipeline.site import Site
 
 
 def _retire(
-    here: Site, *names: str, lines: Kept | None = None, gate: Callable[[], None] = lambda: None
+    here: Site,
+    *names: str,
+    lines: Kept | None = None,
+    gate: Callable[[], None] = lambda: None,
+    owned: Callable[[], None] = lambda: None,
 ) -> tuple[str, ...]:
-    return retire(here, names, R25, journal(here.clock, lines or Kept()), gate=gate)
+    return retire(here, names, R25, journal(here.clock, lines or Kept()), gate=gate, owned=owned)
 
 
 def test_an_engine_that_goes_is_drained_with_proof(machines: Machines, remote: ScriptedRemote, here: Site) -> None:
@@ -56,6 +60,17 @@ def test_a_run_that_lost_its_lock_drains_nobody(machines: Machines, remote: Scri
     with pytest.raises(LockLost):
         _retire(here, "engine-1", gate=gate)
     assert not remote.scripts("systemctl stop")
+
+
+def test_an_api_is_not_stopped_where_the_lock_was_lost_while_it_left_the_load_balancer(
+    machines: Machines, remote: ScriptedRemote, here: Site
+) -> None:
+    def owned() -> None:
+        raise LockLost("local: the lock of run r is lost", hint="inv lock.status local")
+
+    with pytest.raises(LockLost):
+        _retire(here, "api-1", owned=owned)
+    assert remote.steps(drain="state drain", stop="^systemctl stop --no-block heat-") == ["drain loadbalancer-0"]
 
 
 def test_what_was_drained_is_in_the_journal(machines: Machines, here: Site) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from builders import (
+    KNOWN,
     LOCAL,
     R25,
     R26,
@@ -29,6 +30,7 @@ from builders import (
 
 from pipeline.edges.database import BackupFailed
 from pipeline.edges.lock import LockLost
+from pipeline.edges.runs import Runs
 from pipeline.edges.ssh import Result
 from pipeline.edges.wheelhouse import Built
 from pipeline.environment import Environment, Role
@@ -39,12 +41,14 @@ from pipeline.errors import (
     FleetMixed,
     HostUnreachable,
     Inconclusive,
+    PipelineError,
     PreflightUnreachable,
     Unanswered,
 )
 from pipeline.fleet import Fleet
 from pipeline.inventory import Host
-from pipeline.release import Mode, Release
+from pipeline.journal import Journal
+from pipeline.release import HeatVersion, Mode, Release
 from pipeline.rolling import Change, manifest, manifests, plan_rollback, plan_upgrade, roll_out, tell
 from pipeline.rollout import vhost_of
 
@@ -309,6 +313,20 @@ def test_a_paused_canary_can_be_rolled_back(built: Built) -> None:
     assert world.services.vhosts == {vhost_of(R25)}
 
 
+def test_after_a_rollback_a_newer_patch_of_the_older_series_takes_the_schema_as_it_is(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.upgrade()
+    world.rollback()
+    patch = replace(R25, heat=HeatVersion(25, 0, 3))
+    monkeypatch.setitem(KNOWN, patch.id, patch)
+    world.remote.ran.clear()
+    world._do(plan_upgrade(world.site, patch), Built(patch, world.built.archive))
+    assert (world.on, world.services.head) == ({patch.id}, R26.alembic_head)
+    assert not world.remote.scripts("db_sync")
+    assert {tuple(on_disk) for on_disk in world.machines.installed.values()} == {(R25.id, R26.id, patch.id)}
+
+
 @pytest.mark.parametrize("fails", [r"mariadb-dump", r"db_sync$", r"upgrade check$"])
 def test_a_database_that_cannot_be_prepared_ends_the_run_before_any_host_is_touched(world: World, fails: str) -> None:
     world.remote.on(fails, Result(1, "", "No space left on device"))
@@ -316,6 +334,19 @@ def test_a_database_that_cannot_be_prepared_ends_the_run_before_any_host_is_touc
         world.upgrade()
     assert not world.remote.scripts(r"systemctl (stop --no-block|start)|^ln -sfn|add_vhost")
     assert world.kept.steps("failed") == ["database database-0"]
+
+
+def test_an_upgrade_whose_log_is_on_a_full_disk_moves_every_host_all_the_same(
+    world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = Runs(tmp_path / "runs", world.site.clock).begin("local", "r")
+    for name in ("events.jsonl", "journal.jsonl"):
+        (log.directory / name).symlink_to("/dev/full")
+    change, kept = plan_upgrade(world.site, R26), Journal(world.site.clock, log)
+    with world.site.progress.heard(log.event):
+        roll_out(world.site, change, world.built, kept, gate=lambda: None, promoted=False)
+    assert world.on == {R26.id}
+    assert len(caplog.messages) == 1
 
 
 # --- what fails before any host moves
@@ -376,12 +407,14 @@ def test_a_migration_that_fails_is_told_with_how_to_restore_what_was_before(worl
     assert caught.value.hint.endswith(f"gzip -dc {path} | mariadb, as root on database-0")
 
 
-@pytest.mark.parametrize("moved", [False, True])
-def test_a_backup_that_fails_is_told_as_what_it_is(world: World, moved: bool) -> None:
+@pytest.mark.parametrize(("moved", "kind", "code"), [(False, BackupFailed, 8), (True, FleetMixed, 7)])
+def test_a_backup_that_fails_is_told_as_what_it_is_and_leaves_a_fleet_mixed_that_was(
+    world: World, moved: bool, kind: type[PipelineError], code: int
+) -> None:
     (_with_canary_moved(world) if moved else world).remote.on("mariadb-dump", FULL)
-    with pytest.raises(BackupFailed, match=r"^the database could not be backed up, so nothing was changed: ") as caught:
+    with pytest.raises(kind, match=r"^the database could not be backed up, so nothing was changed: ") as caught:
         world.upgrade()
-    assert caught.value.exit_code == 8
+    assert (caught.value.exit_code, caught.value.hint) == (code, "look at the disk and mariadb of database-0")
     assert "moved no host" not in caught.value.message
     assert not world.remote.scripts(rf"db_sync|{TOUCHED}")
 
@@ -424,13 +457,62 @@ def _lost() -> None:
     raise LockLost("local: the lock of run r is lost", hint="inv lock.status local")
 
 
+@pytest.mark.parametrize(
+    ("meanwhile", "changes"),
+    [("mariadb-dump", r"db_sync|add_vhost|^ln -sfn"), ("db_sync$", r"add_vhost|^ln -sfn")],
+    ids=["the backup", "the migration"],
+)
+def test_a_run_that_lost_its_lock_while_the_database_was_prepared_changes_nothing_more(
+    world: World, meanwhile: str, changes: str
+) -> None:
+    def owned() -> None:
+        if world.remote.scripts(meanwhile):
+            _lost()
+
+    with pytest.raises(LockLost):
+        world.upgrade(owned=owned)
+    assert not world.remote.scripts(changes)
+    assert world.on == {R25.id}
+
+
+def test_a_run_that_lost_its_lock_in_a_drain_starts_no_host_and_names_the_one_it_left(world: World) -> None:
+    def owned() -> None:
+        if world.remote.scripts("^systemctl stop --no-block"):
+            _lost()
+
+    with pytest.raises(LockLost, match=r"is lost; done: none; failed: engine-0 \(.*; remaining: api-0, ") as caught:
+        world.upgrade(owned=owned)
+    assert caught.value.exit_code == 5
+    assert not world.remote.scripts(r"^ln -sfn|^systemctl start heat-")
+
+
+def test_a_region_that_goes_back_starts_no_host_once_the_lock_is_lost_in_its_drain(built: Built) -> None:
+    world = World(built, with_policy(auto_revert="all"))
+    _fails_on(world, "api-1")
+    stop, back = "^systemctl stop --no-block", rf"^ln -sfn \S*{R25.id}"
+
+    def owned() -> None:
+        if world.remote.steps(stop=stop, back=back)[-2:] == ["back api-1", "stop api-0"]:
+            _lost()
+
+    with pytest.raises(FleetMixed, match=r"^halted; "):
+        world.upgrade(owned=owned)
+    assert world.remote.steps(back=back) == ["back api-1"]
+
+
 @pytest.mark.parametrize("revert", ["batch", "all"])
 @pytest.mark.parametrize("name", ["engine-0", "api-1"])
 def test_a_run_that_lost_its_lock_puts_nothing_back(built: Built, revert: str, name: str) -> None:
     world = World(built, with_policy(auto_revert=revert))
     _fails_on(world, name)
+    started = rf"^ln -sfn \S*{R26.id}"
+
+    def owned() -> None:
+        if f"start {name}" in world.remote.steps(start=started):
+            _lost()
+
     with pytest.raises(FleetMixed, match=f"^halted; .*failed: {name}"):
-        world.upgrade(owned=_lost)
+        world.upgrade(owned=owned)
     assert not world.remote.scripts(rf"^ln -sfn \S*{R25.id}")
     assert "could not be put back: local: the lock of run r is lost" in said(world.site.progress)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -23,11 +24,13 @@ from builders import (
 )
 
 from pipeline import commands
+from pipeline.edges.lock import LockLost
 from pipeline.edges.ssh import Result
 from pipeline.errors import CommandFailed, FleetMixed, HostUnreachable, Inconclusive, PipelineError
 from pipeline.fleet import Fleet, HostState
 from pipeline.health import Unhealthy
 from pipeline.inventory import Host
+from pipeline.release import HeatVersion
 from pipeline.rollout import RolloutPlan, plan_rollout, restart_plan, running_release, vhost_of
 from pipeline.site import Site
 from pipeline.upgrade import Rollout, Stranded, purge_steps
@@ -37,6 +40,7 @@ GATE = "7/3\tweb\tgate\tCREATE_IN_PROGRESS\t90\n"  # as the database tells what 
 TAKEN = GATE.replace("7/3", "7/4")  # the same resource, after an engine took or wrote it once more
 LOCK = "lock/2026-11-26 22:40:01\tapp\t\tCHECK_IN_PROGRESS\t4\n"
 DRAIN = POLICY.drain
+NEXT_25 = replace(R25, heat=HeatVersion(25, 0, 3))
 STEPS = {
     "out": r"state drain",
     "stop": r"^systemctl stop --no-block heat-",
@@ -146,6 +150,40 @@ def test_an_api_that_stays_busy_is_not_stopped(rollout: Rollout, remote: Scripte
     with pytest.raises(Inconclusive, match="requests of api-0 to end"):
         rollout.move(_state(rollout, "api-0"))
     assert not remote.scripts(STEPS["stop"])
+
+
+def _lost_after(remote: ScriptedRemote, pattern: str) -> Callable[[], None]:
+    """Return a question whether the environment is still this run's, which is so until a host runs `pattern`."""
+
+    def owned() -> None:
+        if remote.scripts(pattern):
+            raise LockLost("local: the lock of run r is lost", hint="inv lock.status local")
+
+    return owned
+
+
+@pytest.mark.parametrize(
+    ("name", "wait", "changes"),
+    [("engine-0", "stop", "switch|start"), ("api-0", "out", "stop|switch|start"), ("api-0", "stop", "switch|start")],
+)
+def test_a_host_is_left_as_it_is_where_the_lock_was_lost_in_a_wait(
+    rollout: Rollout, remote: ScriptedRemote, kept: Kept, name: str, wait: str, changes: str
+) -> None:
+    with pytest.raises(LockLost):
+        replace(rollout, owned=_lost_after(remote, STEPS[wait])).move(_state(rollout, name))
+    assert not [step for step in remote.steps(**STEPS) if re.match(f"({changes}) ", step)]
+    assert kept.steps("failed") == []
+
+
+def test_a_host_does_not_go_back_where_the_lock_was_lost_in_its_drain(
+    machines: Machines, rollout: Rollout, remote: ScriptedRemote
+) -> None:
+    state = _state(rollout, "engine-0")
+    rollout.move(state)
+    remote.ran.clear()
+    with pytest.raises(LockLost):
+        replace(rollout, owned=_lost_after(remote, STEPS["stop"])).revert(state, failed=True)
+    assert remote.steps(**STEPS) == ["stop engine-0"]
 
 
 def test_a_moved_host_is_asked_about_the_release_it_moved_to(
@@ -770,7 +808,7 @@ def test_the_database_is_checked_purged_and_backed_up_before_it_is_migrated_once
     rollout: Rollout, remote: ScriptedRemote
 ) -> None:
     _database(remote, oldest=300, head=R25.alembic_head)
-    path = rollout.prepare_database("25-to-26")
+    path = rollout.prepare_database("25-to-26", fleet_on(R25))
     assert remote.steps(check="upgrade check", purge="purge_deleted", backup="mariadb-dump", sync="db_sync") == [
         "check engine-0",
         *["purge engine-0"] * 4,
@@ -785,23 +823,51 @@ def test_the_database_is_checked_purged_and_backed_up_before_it_is_migrated_once
 def test_a_policy_may_do_without_a_backup(machines: Machines, remote: ScriptedRemote) -> None:
     here = site(remote, with_policy(database={"backup": "skip"}))
     _database(remote, oldest=0, head=R25.alembic_head)
-    assert Rollout(here, _plan(fleet_on(R25)), journal(here.clock)).prepare_database("25-to-26") == ""
+    assert Rollout(here, _plan(fleet_on(R25)), journal(here.clock)).prepare_database("25-to-26", fleet_on(R25)) == ""
     assert remote.steps(backup="mariadb-dump", sync="db_sync") == ["sync engine-0"]
 
 
 def test_a_schema_that_is_there_is_not_migrated_again(rollout: Rollout, remote: ScriptedRemote) -> None:
     _database(remote, oldest=0, head=R26.alembic_head)
-    rollout.prepare_database("again")
+    rollout.prepare_database("again", fleet_on(R25))
     assert remote.steps(purge="purge_deleted", backup="mariadb-dump", sync="db_sync") == ["backup database-0"]
+
+
+def test_a_schema_that_a_newer_release_left_behind_is_not_migrated_by_an_older_one(
+    machines: Machines, remote: ScriptedRemote, here: Site
+) -> None:
+    _database(remote, oldest=0, head=R26.alembic_head)
+    fleet = Fleet(tuple(replace(state, installed=(R25.id, R26.id)) for state in fleet_on(R25).states))
+    rollout = Rollout(here, plan_rollout(fleet, R25, NEXT_25, POLICY), journal(here.clock))
+    rollout.prepare_database("25-to-25", fleet)
+    assert remote.steps(backup="mariadb-dump", sync="db_sync") == ["backup database-0"]
+    assert f"schema is at {R26.alembic_head}" in said(here.progress)
 
 
 def test_nothing_is_migrated_where_the_backup_fails(rollout: Rollout, remote: ScriptedRemote) -> None:
     _database(remote, oldest=0, head=R25.alembic_head)
     remote.on("mariadb-dump", Result(1, "", "No space left on device"))
     with pytest.raises(PipelineError, match="No space left on device") as caught:
-        rollout.prepare_database("25-to-26")
+        rollout.prepare_database("25-to-26", fleet_on(R25))
     assert caught.value.exit_code == 8
     assert not remote.scripts("db_sync")
+
+
+def test_a_run_that_lost_its_lock_while_the_database_was_backed_up_does_not_migrate_it(
+    rollout: Rollout, remote: ScriptedRemote
+) -> None:
+    _database(remote, oldest=0, head=R25.alembic_head)
+    with pytest.raises(LockLost):
+        replace(rollout, owned=_lost_after(remote, "mariadb-dump")).prepare_database("25-to-26", fleet_on(R25))
+    assert not remote.scripts("db_sync")
+
+
+def test_a_run_that_lost_its_lock_opens_no_vhost(rollout: Rollout, remote: ScriptedRemote) -> None:
+    _database(remote, oldest=0, head=R25.alembic_head)
+    rollout.prepare_database("25-to-26", fleet_on(R25))
+    with pytest.raises(LockLost):
+        replace(rollout, owned=_lost_after(remote, "db_sync")).open_vhost()
+    assert not remote.scripts("add_vhost")
 
 
 def test_a_migration_that_fails_says_so_and_how_to_restore_what_was_before(
@@ -810,7 +876,7 @@ def test_a_migration_that_fails_says_so_and_how_to_restore_what_was_before(
     _database(remote, oldest=0, head=R25.alembic_head)
     remote.on("db_sync", Result(1, "half of it", "Duplicate column name 'x'"))
     with pytest.raises(CommandFailed) as caught:
-        rollout.prepare_database("25-to-26")
+        rollout.prepare_database("25-to-26", fleet_on(R25))
     error = caught.value
     assert error.message == "the schema could not be migrated: engine-0: status 1: Duplicate column name 'x'"
     assert (error.status, error.stdout, error.stderr) == (1, "half of it", "Duplicate column name 'x'")
@@ -823,7 +889,7 @@ def test_a_migration_that_fails_without_a_backup_promises_none(machines: Machine
     _database(remote, oldest=0, head=R25.alembic_head)
     remote.on("db_sync", Result(1, "", "Duplicate column name 'x'"))
     with pytest.raises(CommandFailed, match="the schema could not be migrated") as caught:
-        Rollout(here, _plan(fleet_on(R25)), journal(here.clock)).prepare_database("25-to-26")
+        Rollout(here, _plan(fleet_on(R25)), journal(here.clock)).prepare_database("25-to-26", fleet_on(R25))
     assert caught.value.hint == "mend the cause and run the same command again, which goes on from there"
 
 
@@ -833,7 +899,7 @@ def test_a_database_that_is_away_before_it_is_migrated_is_waited_for(
 ) -> None:
     _database(remote, oldest=0, head=R25.alembic_head)
     remote.on(pattern, NO_DATABASE, {"DATEDIFF": "0\n", "version_num": f"{R25.alembic_head}\n"}[pattern])
-    rollout.prepare_database("25-to-26")
+    rollout.prepare_database("25-to-26", fleet_on(R25))
     assert remote.steps(backup="mariadb-dump", sync="db_sync") == ["backup database-0", "sync engine-0"]
 
 
@@ -889,6 +955,18 @@ def test_tidying_keeps_the_release_to_go_back_to_and_removes_older_ones(
     ((name, script),) = [ran for ran in remote.ran if "rm -rf" in ran[1]]
     assert name == fleet.states[0].host.name
     assert script == commands.remove_release("24.0.0-old")
+
+
+def test_tidying_keeps_the_newer_release_whose_schema_the_region_has(
+    machines: Machines, remote: ScriptedRemote, here: Site
+) -> None:
+    remote.on("service clean")
+    remote.on("list_vhosts", "[]")
+    fleet = Fleet(tuple(replace(state, installed=(R25.id, R26.id)) for state in fleet_on(R25).states))
+    plan = plan_rollout(fleet, R25, NEXT_25, POLICY)
+    assert plan.moves
+    Rollout(here, plan, journal(here.clock)).tidy(fleet, keep=R25.id)
+    assert not remote.scripts("rm -rf")
 
 
 @pytest.mark.parametrize("change", [{"rollback": True}, {"batches": ()}], ids=["a rollback", "nothing moved"])

@@ -193,10 +193,12 @@ def test_a_host_that_is_lost_is_not_taken_for_a_server_that_is_away(database: Da
 # --- the backup
 
 
-def _backup(database: Database, remote: ScriptedRemote, root: Path, dump: str) -> subprocess.CompletedProcess[str]:
+def _backup(
+    database: Database, remote: ScriptedRemote, root: Path, dump: str, name: str = "25-to-26"
+) -> subprocess.CompletedProcess[str]:
     """Run the backup's script below `root`, with a mariadb-dump that does `dump`."""
     remote.on("mariadb-dump")
-    database.backup("25-to-26", lambda host, name, script: remote.run(host, script))
+    database.backup(name, lambda host, name, script: remote.run(host, script))
     tool = root / "mariadb-dump"
     tool.write_text(f"#!/bin/sh\n{dump}\n", "utf-8")
     tool.chmod(0o755)
@@ -229,6 +231,38 @@ def test_a_backup_that_fails_keeps_the_one_before(database: Database, remote: Sc
     _backup(database, remote, tmp_path, "exit 1")
     (kept,) = (tmp_path / "backups").iterdir()
     assert gzip.decompress(kept.read_bytes()) == b"-- Dump completed\n"
+
+
+def _dumps(root: Path, kind: str, *days: int) -> None:
+    """Make a dump of a kind on each of the `days` of a January."""
+    (root / "backups").mkdir(exist_ok=True)
+    for day in days:
+        path = root / f"backups/{kind}-202601{day:02}T120000Z.sql.gz"
+        path.touch()
+        os.utime(path, (day * 86400, day * 86400))
+
+
+def _days(root: Path, kind: str) -> list[int]:
+    return sorted(int(path.name[len(kind) + 7 :][:2]) for path in (root / "backups").glob(f"{kind}-2026*"))
+
+
+def test_of_many_backups_the_newest_stay(database: Database, remote: ScriptedRemote, tmp_path: Path) -> None:
+    _dumps(tmp_path, "24-to-25", *range(1, 13))
+    done = _backup(database, remote, tmp_path, "echo '-- Dump completed'")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert _days(tmp_path, "24-to-25") == list(range(4, 13))
+
+
+def test_the_first_backup_of_a_change_that_is_tried_again_and_again_stays(
+    database: Database, remote: ScriptedRemote, tmp_path: Path
+) -> None:
+    _dumps(tmp_path, "24-to-25", 1, 2)
+    _dumps(tmp_path, "25-to-26", *range(3, 20))
+    name = "25-to-26-20260120T120000Z"
+    done = _backup(database, remote, tmp_path, "echo '-- Dump completed'", name)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert _days(tmp_path, "24-to-25") == []
+    assert _days(tmp_path, "25-to-26") == [3, *range(11, 21)]
 
 
 def test_a_failed_backup_says_that_nothing_was_changed(database: Database, remote: ScriptedRemote) -> None:

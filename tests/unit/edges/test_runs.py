@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import resource
 import stat
 import threading
 from collections.abc import Callable
@@ -10,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from builders import Kept
+from builders import Kept, progress
 
 from pipeline.edges.clock import FakeClock
 from pipeline.edges.runs import Run, Runs
@@ -126,16 +128,52 @@ def test_a_journal_in_memory_has_the_same_lines(run: Run, clock: FakeClock) -> N
     assert _lines(run, "journal.jsonl") == kept.lines
 
 
-@pytest.mark.parametrize(
-    "keep",
-    [lambda run: run.event("a"), lambda run: run.write({}), lambda run: run.save("a", 1)],
-    ids=["event", "journal", "value"],
-)
-def test_what_cannot_be_kept_is_told(run: Run, keep: Callable[[Run], None]) -> None:
+def test_a_value_that_cannot_be_kept_is_told(run: Run) -> None:
     run.directory.rmdir()
     run.directory.touch()
-    with pytest.raises(PipelineError):
+    with pytest.raises(PipelineError, match=r"a\.json: cannot be written: ") as caught:
+        run.save("a", 1)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "keep", [lambda run: run.event("a"), lambda run: run.write({"step": "drain"})], ids=["event", "journal"]
+)
+def test_a_line_that_a_full_disk_does_not_take_is_told_once_and_ends_nothing(
+    run: Run, keep: Callable[[Run], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("events.jsonl", "journal.jsonl"):
+        (run.directory / name).symlink_to("/dev/full")
+    for _ in range(3):
         keep(run)
+    (line,) = caplog.messages
+    assert re.search(
+        r"/(events|journal)\.jsonl: cannot be written: No space left .*; the run goes on, and its log", line
+    )
+
+
+def test_a_move_goes_on_and_ends_as_it_ends_where_its_steps_cannot_be_kept(run: Run, clock: FakeClock) -> None:
+    (run.directory / "journal.jsonl").symlink_to("/dev/full")
+    told, done = progress(clock), []
+    with told.heard(run.event), Journal(clock, run).step("drain", "engine-0"):
+        done.append("drained")
+    with pytest.raises(ValueError, match="no"), Journal(clock, run).step("start", "engine-0"):
+        raise ValueError("no")
+    assert done == ["drained"]
+
+
+def test_half_a_line_is_taken_back_so_that_the_next_one_can_be_read(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    run.write({"line": 1})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    room = (run.directory / "journal.jsonl").stat().st_size + 20
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+        run.write({"line": 2, "padding": "x" * 100})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    run.write({"line": 3})
+    assert _lines(run, "journal.jsonl") == [{"line": 1}, {"line": 3}]
+    assert len(caplog.messages) == 1
 
 
 # --- all runs
@@ -197,3 +235,12 @@ def test_what_is_asked_is_written_whole_or_not_at_all(runs: Runs, tmp_path: Path
     reader.hardlink_to(tmp_path / "runs/local/request.json")
     runs.ask("local", "abort", "grace@desk")
     assert json.loads(reader.read_text("utf-8"))["request"] == "pause"
+
+
+def test_what_is_known_at_the_end_and_cannot_be_kept_is_told_and_ends_nothing(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    run.directory.rmdir()
+    run.directory.touch()
+    run.keep("summary", {"exit_code": 7})
+    assert "summary.json: cannot be written: " in caplog.text
