@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import tempfile
 from pathlib import Path
 
-__all__ = ["write_private"]
+__all__ = ["partials", "write_private"]
 
 
 def write_private(path: Path, text: str) -> None:
@@ -23,3 +24,8 @@ def write_private(path: Path, text: str) -> None:
     except BaseException:
         Path(partial).unlink()
         raise
+
+
+def partials(path: Path) -> tuple[Path, ...]:
+    """Return what writers of `path` that were killed left beside it: files that hold what it was to hold, or a part."""
+    return tuple(path.parent.glob(f".{glob.escape(path.name)}.{8 * '?'}"))  # as mkstemp names them

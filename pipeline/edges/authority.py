@@ -31,13 +31,21 @@ _DAYS, _RENEWED = 90, 30  # of what it issues, and left when that is issued anew
 class Authority:
     """The authority in `directory` (0700), made at `now` (UTC) where there is none; `name` is whose it is.
 
-    Raises ConfigurationInvalid where what is there cannot be read.
+    Raises ConfigurationInvalid where what is there cannot be read, or its certificate is there without its key: another
+    authority in its place would be one that nobody trusts.
     """
 
     def __init__(self, directory: Path, name: str, now: datetime) -> None:
         self._directory, self._now = directory, now
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        trusted = self.path.exists()  # asked first: who makes an authority beside us writes its key before it
         found = self._read("authority")
+        if found is None and trusted:
+            raise ConfigurationInvalid(
+                f"{self.path}: its key, authority.key beside it, is gone or another's",
+                hint=f"bring authority.key back from your backup; or remove {self.path}, and the next run makes "
+                "another authority, which every customer must trust anew",
+            )
         if found is None:
             key = ec.generate_private_key(ec.SECP256R1())
             subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{name}: its own certificate authority")])

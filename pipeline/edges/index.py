@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import threading
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,14 +22,17 @@ from urllib.parse import unquote, urlsplit
 import requests
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from requests.auth import HTTPBasicAuth
+from requests.utils import get_netrc_auth
 
-from pipeline.errors import ConfigurationInvalid, Inconclusive
+from pipeline.errors import ConfigurationInvalid, Inconclusive, PipelineError
 
 __all__ = ["Index", "Locked", "run_uv", "scrub"]
 
 _PARALLEL = 8
 _TIMEOUT = 60.0  # seconds for one answer of the index
 _UV_DEADLINE = 600.0  # seconds for one run of uv
+_ADDRESSES = ("UV_INDEX", "UV_EXTRA_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX_URL")  # in uv's own order
 _GLIBC = 28  # uv's x86_64-unknown-linux-gnu means manylinux_2_28; Debian 12 has 2.36
 
 
@@ -85,7 +88,9 @@ class Index:
     def download(self, files: Sequence[Locked], into: Path) -> None:
         """Put each file at `into`/sha256/filename, unless it is there and whole.
 
-        Raises ConfigurationInvalid for a file that is not what the lock says, Inconclusive when the index fails.
+        An index gets the login that uv's variables have for its host, else that of ~/.netrc.
+        Raises ConfigurationInvalid for a file that is not what the lock says, or that the index wants (another) login
+        for, Inconclusive when the index fails.
         """
         with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="download") as pool:
             for _ in pool.map(lambda file: self._fetch(file, into / file.sha256 / file.filename), files):
@@ -95,12 +100,11 @@ class Index:
         if to.exists() and hashlib.sha256(to.read_bytes()).hexdigest() == file.sha256:
             return
         try:
-            answer = self._session().get(file.url, timeout=_TIMEOUT)
+            answer = self._session().get(file.url, timeout=_TIMEOUT, auth=_login(file.url, os.environ))
             answer.raise_for_status()
             content = answer.content
         except requests.RequestException as error:
-            reason = f"status {error.response.status_code}" if error.response is not None else type(error).__name__
-            raise Inconclusive(f"{file.filename} did not come from the index ({reason})", hint="try again") from error
+            raise _failed(file, error) from error
         if hashlib.sha256(content).hexdigest() != file.sha256:
             raise ConfigurationInvalid(
                 f"{file.filename} from the index is not the file that was locked", hint="try again"
@@ -114,6 +118,8 @@ class Index:
         """One kept-alive connection per thread: a session is not for sharing."""
         if not hasattr(self._local, "session"):
             self._local.session = requests.Session()
+            bundle = os.environ.get("SSL_CERT_FILE", "")  # uv's; requests heeds its own REQUESTS_CA_BUNDLE before it
+            self._local.session.verify = bundle if Path(bundle).is_file() else True
         session: requests.Session = self._local.session
         return session
 
@@ -173,6 +179,42 @@ def scrub(text: str, *, limit: int = 400) -> str:
     text = re.sub(r"\b(?:[a-z0-9-]+\.)+[a-z]{2,}(?::\d+)?(?=/|:\d|\b\s*port)", "<address>", text, flags=re.IGNORECASE)
     text = re.sub(r"[\s×│╰├─▶]+", " ", text).strip()
     return text if len(text) <= limit else f"{text[:limit]}…"
+
+
+def _failed(file: Locked, error: requests.RequestException) -> PipelineError:
+    status = error.response.status_code if error.response is not None else None
+    if status in (401, 403):
+        return ConfigurationInvalid(
+            f"{file.filename} did not come from the index, which wants a login that may have it (status {status})",
+            hint="put the index's login into ~/.netrc, then try again",
+        )
+    reason = f"status {status}" if status else type(error).__name__
+    return Inconclusive(f"{file.filename} did not come from the index ({reason})", hint="try again")
+
+
+def _login(url: str, variables: Mapping[str, str]) -> HTTPBasicAuth | None:
+    """Return the login that uv's `variables` have for the scheme, host and port of `url`; None where they have none.
+
+    An index with a name has it in UV_INDEX_NAME_USERNAME and UV_INDEX_NAME_PASSWORD, or as others in its address.
+    """
+    for entry in " ".join(variables.get(name, "") for name in _ADDRESSES).split():
+        named = re.fullmatch(r"([\w.-]+)=(.+)", entry)
+        name, address = named.groups() if named else ("", entry)
+        if _origin(address) != _origin(url):
+            continue
+        prefix = f"UV_INDEX_{re.sub('[^A-Z0-9]', '_', name.upper())}"
+        given = tuple(variables.get(f"{prefix}_{part}", "") for part in ("USERNAME", "PASSWORD")) if name else ()
+        parts = urlsplit(address)
+        user, password = given if any(given) else (unquote(parts.username or ""), unquote(parts.password or ""))
+        if password or (user and get_netrc_auth(url) is None):  # a token may stand alone as the user
+            return HTTPBasicAuth(user.encode(), password.encode())
+    return None
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    usual = {"http": ":80", "https": ":443"}.get(parts.scheme, "")
+    return parts.scheme, parts.netloc.rpartition("@")[2].lower().removesuffix(usual)
 
 
 def _choose(package: dict[str, Any], ranks: dict[Tag, int]) -> Locked:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import platform
 import re
 import shutil
@@ -23,7 +24,7 @@ from pathlib import Path
 
 from pipeline.edges.index import Index, Locked, run_uv
 from pipeline.edges.tree import pack
-from pipeline.errors import ConfigurationInvalid
+from pipeline.errors import ConfigurationInvalid, PipelineError
 from pipeline.release import (
     PYTHON,
     HeatVersion,
@@ -52,8 +53,15 @@ class Built:
 
     @property
     def sha256(self) -> str:
-        """The archive's sha256 (hex), as recorded when it was built."""
-        return (self.archive.parent / "archive.sha256").read_text().split()[0]
+        """The archive's sha256 (hex), as recorded when it was built. Raises ConfigurationInvalid without a record."""
+        record = self.archive.parent / "archive.sha256"
+        try:
+            found = re.match(r"[0-9a-f]+", record.read_text("ascii"))
+        except (OSError, ValueError) as error:
+            raise _damaged(record, error) from error
+        if found is None:
+            raise _damaged(record, "it holds no sha256")
+        return found[0]
 
 
 class Wheelhouse:
@@ -91,21 +99,19 @@ class Wheelhouse:
     def find(self, reference: str) -> Built:
         """Return the release with this id, this beginning of a digest (4 or more), or the newest of this version.
 
-        Raises ConfigurationInvalid when there is none, or more than one digest begins so.
+        Raises ConfigurationInvalid when there is none, when it cannot be read, or more than one digest begins so.
         """
-        built = self.list()
-        named = [one for one in built if reference in (one.release.id, str(one.release.heat))]
-        if named:
-            return named[-1]
-        if re.fullmatch(r"[0-9a-f]{4,64}", reference):
-            named = [one for one in built if one.release.digest.startswith(reference)]
-        if len(named) == 1:
-            return named[0]
-        if named:
-            ids = ", ".join(one.release.id for one in named)
+        manifests = self._manifests()
+        named = [one for one in manifests if reference in (_id(one), _version(one))][-1:]
+        named = named or [one for one in manifests if _begins(one, reference)]
+        if len(named) > 1:
+            ids = ", ".join(map(_id, named))
             raise ConfigurationInvalid(
                 f"{reference} is the beginning of several releases: {ids}", hint="inv release.list"
             )
+        for built in map(_read, named):
+            if reference in (built.release.id, str(built.release.heat)) or built.release.digest.startswith(reference):
+                return built
         version = reference if re.fullmatch(r"\d+\.\d+\.\d+", reference) else reference.split("-")[0]
         version = version if re.fullmatch(r"\d+\.\d+\.\d+", version) else "26.0.2"
         raise ConfigurationInvalid(
@@ -113,7 +119,7 @@ class Wheelhouse:
         )
 
     def ensure(self, reference: str, *, report: Callable[[str], None]) -> Built:
-        """Return the release `reference` names as `find` does; a plain version that was never built is built now."""
+        """Return the release `reference` names as `find` does; a plain version is built where it does not find one."""
         try:
             return self.find(reference)
         except ConfigurationInvalid:
@@ -122,18 +128,25 @@ class Wheelhouse:
         return self.build(reference, report=report)
 
     def list(self) -> tuple[Built, ...]:
-        """Return every release that is kept in today's format, by version and then by age, the newest last."""
-        manifests = sorted(self._releases.glob("[0-9]*/manifest.json"), key=lambda path: path.stat().st_mtime_ns)
-        built = (_load(manifest) for manifest in manifests)
-        return tuple(sorted((one for one in built if one.archive.is_file()), key=lambda one: one.release.heat))
+        """Return every release that is kept in today's format, by version and then by age, the newest last.
+
+        What is damaged is left out: `find` tells who asks for it.
+        """
+        built = (one for one in map(_readable, self._manifests()) if one is not None)
+        return tuple(sorted(built, key=lambda one: one.release.heat))
 
     def check(self, built: Built) -> None:
         """Read the whole archive and compare it with its record. Raises ConfigurationInvalid when it is damaged."""
-        if not built.archive.is_file() or _sha256(built.archive) != built.sha256:
+        if not _is_whole(built):
             raise ConfigurationInvalid(
                 f"the archive of release {built.release.id} is damaged",
-                hint=f"inv release.build --heat {built.release.heat}",
+                hint=f"remove {built.archive.parent}, then inv release.build --heat {built.release.heat}",
             )
+
+    def _manifests(self) -> tuple[Path, ...]:
+        """Return the manifests that have an archive of today's format beside them, the newest last, unread."""
+        found = sorted(self._releases.glob("[0-9]*/manifest.json"), key=lambda path: path.stat().st_mtime_ns)
+        return tuple(one for one in found if (one.parent / _archive_name(_id(one))).is_file())
 
     def _resolve(self, version: HeatVersion, exclude_newer: str) -> tuple[Locked, ...]:
         wanted = (f"{_HEAT}=={version}", *_BESIDE_HEAT)
@@ -174,39 +187,99 @@ class Wheelhouse:
     def _kept(self, release: Release, wheels: Sequence[Path]) -> Built:
         """Return the release as it is kept, packing it first unless a whole archive of it is there."""
         home = self._releases / release.id
-        if (home / "manifest.json").exists():
-            kept = _load(home / "manifest.json")
-            if kept.archive.is_file() and _sha256(kept.archive) == kept.sha256:
-                (home / "manifest.json").touch()  # built last: the newest of its version
-                return kept
+        kept = _readable(home / "manifest.json")
+        if kept and _is_whole(kept):
+            (home / "manifest.json").touch()  # built last: the newest of its version
+            return kept
+        if home.exists():
             shutil.rmtree(home)
         self._releases.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=self._releases) as scratch:
             partial = Path(scratch, release.id)
             partial.mkdir(mode=0o755)
-            archive = partial / _archive_name(release)
+            archive = partial / _archive_name(release.id)
             pack(archive, release, wheels, uv=self._uv)
             (partial / "archive.sha256").write_text(f"{_sha256(archive)}  {archive.name}\n")
             (partial / "manifest.json").write_text(release.to_json())
+            for path in (*partial.iterdir(), partial):
+                _sync(path)  # after a power cut the name must not be there without its content
             partial.rename(home)
+            _sync(self._releases)
         return Built(release, home / archive.name)
 
     @contextmanager
     def _one_builder(self) -> Iterator[None]:
-        """Let one process at a time write to the cache; another waits, and then finds the work done."""
+        """Let one process at a time write to the cache; another waits, and then finds the work done.
+
+        What a killed builder left half-made is removed first: nobody else makes any while the lock is held.
+        """
         self._wheels.mkdir(parents=True, exist_ok=True)
         with self._lock.open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            for left in (*self._releases.glob(".partial-*"), *self._wheels.glob("build-*")):
+                shutil.rmtree(left)
             yield
 
 
 def _load(manifest: Path) -> Built:
-    release = Release.from_json(manifest.read_text())
-    return Built(release, manifest.parent / _archive_name(release))
+    """Read a manifest. Raises ConfigurationInvalid, which names the file, where it is damaged."""
+    try:
+        release = Release.from_json(manifest.read_text("utf-8"))
+    except PipelineError as error:
+        raise _damaged(manifest, error.message) from error
+    except (OSError, ValueError) as error:
+        raise _damaged(manifest, error) from error
+    return Built(release, manifest.parent / _archive_name(release.id))
 
 
-def _archive_name(release: Release) -> str:
-    return f"heat-{release.id}.{_FORMAT}.tar.gz"
+def _read(manifest: Path) -> Built:
+    """Return what is kept beside a manifest. Raises ConfigurationInvalid where that, or the sha256, cannot be read."""
+    built = _load(manifest)
+    _ = built.sha256  # raises
+    return built
+
+
+def _readable(manifest: Path) -> Built | None:
+    try:
+        return _read(manifest)
+    except ConfigurationInvalid:
+        return None
+
+
+def _is_whole(built: Built) -> bool:
+    return built.archive.is_file() and _sha256(built.archive) == built.sha256
+
+
+def _damaged(path: Path, why: object) -> ConfigurationInvalid:
+    return ConfigurationInvalid(f"{path}: damaged: {why}", hint=f"inv release.build --heat {_version(path)}")
+
+
+def _id(path: Path) -> str:
+    """Return the id of the release that a file is kept for: it names the directory."""
+    return path.parent.name
+
+
+def _version(path: Path) -> str:
+    return _id(path).partition("-")[0]
+
+
+def _begins(manifest: Path, reference: str) -> bool:
+    """Return whether `reference` may be a digest's beginning, of which an id has 12 digits."""
+    digest = _id(manifest).partition("-")[2]
+    return re.fullmatch(r"[0-9a-f]{4,64}", reference) is not None and digest.startswith(reference[:12])
+
+
+def _archive_name(release_id: str) -> str:
+    return f"heat-{release_id}.{_FORMAT}.tar.gz"
+
+
+def _sync(path: Path) -> None:
+    """Have what is written to a file, or the names in a directory, on the disk itself."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _package(wheel: Path, file: Locked) -> Package:

@@ -52,9 +52,9 @@ class Hosts:
     clock: Clock
 
     def all(self) -> tuple[Host, ...]:
-        """Return the hosts there should be, by name."""
-        records = sorted(self.cloud.machines.glob(f"*/{RECORD}"))
-        return tuple(Host(**json.loads(path.read_text(encoding="utf-8"))) for path in records)
+        """Return the hosts there should be, by name; one that is being removed meanwhile may be among them or not."""
+        found = map(_recorded, sorted(self.cloud.machines.glob(f"*/{RECORD}")))
+        return tuple(host for host in found if host is not None)
 
     def create(self, host: Host) -> None:
         """Record a new host and boot it; what an earlier, killed attempt under its name left is removed first."""
@@ -124,6 +124,15 @@ class Hosts:
         unfinished.touch(mode=0o600)
         unfinished.write_text(json.dumps(asdict(host)), encoding="utf-8")
         unfinished.rename(directory / RECORD)
+
+
+def _recorded(record: Path) -> Host | None:
+    """Return the host on record; None where another thread has removed it since the record was found."""
+    try:
+        text = record.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    return Host(**json.loads(text))
 
 
 def _nspawn(cloud: LocalCloud, host: Host, root: Path, namespace: str) -> tuple[str, ...]:

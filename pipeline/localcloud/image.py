@@ -44,6 +44,8 @@ def ensure_image(report: Callable[[str], None]) -> Path:
         unfinished = Path(tempfile.mkdtemp(prefix=f".{final.name}-", dir=final.parent))
         _build(unfinished)
         unfinished.chmod(0o755)
+        # After a power cut the name must not be there without its files.
+        run("sync", "-f", str(unfinished), timeout=600)
         unfinished.rename(final)
         report(f"host image: ready, {final}")
     return final

@@ -16,11 +16,13 @@ from pipeline.errors import ConfigurationInvalid
 from pipeline.localcloud import cache, cgroups, control, credentials, limits, mounts, network, traces
 from pipeline.localcloud import cloud as records
 from pipeline.localcloud.cloud import LocalCloud
-from pipeline.localcloud.hosts import PROPAGATE
+from pipeline.localcloud.hosts import PROPAGATE, RECORD
 from pipeline.localcloud.image import ensure_image
 from pipeline.localcloud.packages import check_kernel, check_root, ensure_packages
+from pipeline.localcloud.registry import NAME
 from pipeline.localcloud.system import run
 from pipeline.localcloud.venv import ensure_venv
+from pipeline.privatefile import partials
 
 __all__ = ["down", "up"]
 
@@ -30,6 +32,10 @@ OURS = (
     "keystone.conf", ".keystone.conf.new", "heat.conf", ".heat.conf.new", "keystone.prepared", "seed.prepared",
     "keystone", "mariadb", ".mariadb", "machines", "addresses.json", "addresses.new", "logs", "probe",
 )  # fmt: skip
+# Those of OURS that have beginnings of their own, should their writer be killed.
+PRIVATE = ("secrets.json", "clouds.yaml", "keystone.conf", "heat.conf")
+# All that is in the directory of a host.
+HOST_FILES = frozenset({RECORD, f".{RECORD}", "upper", "work", "root"})
 Report = Callable[[str], None]
 WORKERS = 4
 
@@ -57,12 +63,17 @@ def up(directory: Path, *, report: Report, clock: Clock | None = None) -> LocalC
 
 
 def down(directory: Path, *, report: Report, clock: Clock | None = None) -> None:
-    """End the cloud in `directory` and remove all it made, save the caches. None there is well."""
+    """End the cloud in `directory` and remove all it made, save the caches. None there is well.
+
+    A disk that somebody mounted at `directory`, or there at machines, stays, without what the cloud wrote on it. Raises
+    ConfigurationInvalid, before anything is touched, where something else is mounted among what is to be removed.
+    """
     clock = clock or SystemClock()
     check_root("local.down")
     with _alone(directory, report):
         # Which network it had does not matter for removing it: everything goes by name.
         cloud = LocalCloud(directory.resolve(), records.TEST_RANGE)
+        _require_own_mounts(cloud)
         groups = cgroups.find(cloud.name)
         there = cloud.directory.exists() or bool(groups.names() or network.namespaces(cloud))
         ended = _end(groups, clock, report)
@@ -101,22 +112,69 @@ def _is_zombie(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] == "Z"
 
 
+def _require_own_mounts(cloud: LocalCloud) -> None:
+    roots = [directory / "root" for directory in _overlays(cloud)]
+    for path in mounts.below(cloud.directory):
+        ours = any(path.is_relative_to(root) for root in roots)
+        if path in (cloud.directory, cloud.machines) or ours:
+            continue
+        if path.relative_to(cloud.directory).parts[0] in OURS:
+            raise ConfigurationInvalid(
+                f"{path}: something is mounted there, and not by the local cloud, whose files are to be removed",
+                hint=f"umount {path}, then inv local.down",
+            )
+
+
+def _overlays(cloud: LocalCloud) -> tuple[Path, ...]:
+    """Return the directories in which the cloud may have mounted an overlay."""
+    return (*cloud.machines.glob("*"), cloud.directory / "probe")
+
+
 def _remove_files(cloud: LocalCloud, report: Report) -> None:
-    mounts.unmount_below(cloud.directory)
+    for directory in _overlays(cloud):
+        mounts.unmount_overlay(directory)
     network.remove(cloud)
     if PROPAGATE.is_dir():
         for left in PROPAGATE.glob(f"{cloud.name}-*"):
             left.rmdir()
     traces.forget()
+    _distrust(cloud)
     # Hosts hold nearly all of the files, tens of thousands each, and a disk is quicker with several at once.
-    disks = tuple(cloud.machines.glob("*"))
+    disks = tuple(path for path in cloud.machines.glob("*") if _is_host(path))
     if disks:
         report(f"removing the disks of {len(disks)} hosts")
     with ThreadPoolExecutor(WORKERS) as pool:
         list(pool.map(_delete, disks))
-    _delete(cloud.run_directory, *(cloud.directory / name for name in OURS))
-    if cloud.directory.is_dir() and not any(cloud.directory.iterdir()):
+    theirs = mounts.below(cloud.directory)
+    _delete(cloud.run_directory, *(path for path in _files(cloud) if path not in theirs))
+    if cloud.directory.is_dir() and cloud.directory not in theirs and not any(cloud.directory.iterdir()):
         cloud.directory.rmdir()
+
+
+def _distrust(cloud: LocalCloud) -> None:
+    """Leave nothing that `up` would go on from: a removal that is cut off must not come back as half of a cloud.
+
+    As with a host the records go first: the database, which counts by its name, then what is of hosts, then the rest.
+    """
+    database, unfinished = cloud.directory / "mariadb", cloud.directory / ".mariadb"
+    _delete(unfinished)
+    if database.is_dir():
+        database.rename(unfinished)
+    prepared, others = ("seed.prepared", "keystone.prepared"), ("addresses.json", "cloud.json")
+    hosts = (str(path.relative_to(cloud.directory)) for path in cloud.machines.glob(f"*/{RECORD}"))
+    for name in (*prepared, *hosts, *others):
+        (cloud.directory / name).unlink(missing_ok=True)
+
+
+def _is_host(path: Path) -> bool:
+    """Return whether `path` is what is left of a host; on a disk of somebody's there may be other things beside it."""
+    return bool(NAME.fullmatch(path.name)) and path.is_dir() and {one.name for one in path.iterdir()} <= HOST_FILES
+
+
+def _files(cloud: LocalCloud) -> tuple[Path, ...]:
+    """Return what the cloud writes into its directory, whether it is there or not, and beginnings of it."""
+    begun = (path for name in PRIVATE for path in partials(cloud.directory / name))
+    return (*(cloud.directory / name for name in OURS), *begun)
 
 
 def _delete(*paths: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.errors import CommandFailed, ConfigurationInvalid
 from pipeline.localcloud.system import run
 
-__all__ = ["below", "check_overlay", "overlay", "unmount_below"]
+__all__ = ["below", "check_overlay", "overlay", "unmount_below", "unmount_overlay"]
 
 
 def below(directory: Path) -> tuple[Path, ...]:
@@ -55,6 +55,15 @@ def unmount_below(directory: Path) -> None:
     """Take away every mount at or under `directory`."""
     for path in below(directory):
         run("umount", "--lazy", str(path))
+
+
+def unmount_overlay(directory: Path) -> None:
+    """Take away what `overlay` mounted in `directory`, and what is mounted inside of that; nothing else."""
+    root = directory / "root"
+    for path in below(root):
+        if path == root:
+            # The kernel takes along what is mounted inside.
+            run("umount", "--lazy", str(path))
 
 
 def _escaped(path: Path) -> str:

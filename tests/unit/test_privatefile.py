@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from pipeline.privatefile import write_private
+from pipeline.privatefile import partials, write_private
 
 
 def _mode(path: Path) -> int:
@@ -40,3 +42,17 @@ def test_a_file_that_cannot_be_written_is_as_it_was_and_leaves_nothing_beside_it
     with pytest.raises(OSError, match="file"):
         write_private(tmp_path / "file", "s3cret")
     assert [(file.name, file.is_dir()) for file in tmp_path.iterdir()] == [("file", True)]
+
+
+def test_what_a_killed_writer_left_is_found_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "secrets.json"
+    for name in ("secrets.json", ".secrets.json.swp", ".other.json.abcdefgh", "secrets.json.abcdefgh"):
+        (tmp_path / name).touch()
+    assert partials(path) == ()
+    child = os.fork()
+    if child == 0:
+        monkeypatch.setattr(Path, "replace", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        write_private(path, "s3cret")
+    os.waitpid(child, 0)
+    (left,) = partials(path)
+    assert left.read_text("utf-8") == "s3cret"

@@ -80,8 +80,33 @@ def test_what_is_about_to_end_or_is_for_others_is_issued_anew(tmp_path: Path) ->
 
 def test_another_authoritys_certificate_is_not_kept(tmp_path: Path) -> None:
     issued = Authority(tmp_path, "local", NOW).issue("api", HOSTS)
-    (tmp_path / "authority.key").unlink()
+    for suffix in ("key", "pem"):
+        (tmp_path / f"authority.{suffix}").unlink()
     assert Authority(tmp_path, "local", NOW).issue("api", HOSTS) != issued
+
+
+@pytest.mark.parametrize("theirs", ["", "other"])
+def test_an_authority_whose_key_is_gone_or_anothers_is_not_replaced_by_one_that_nobody_trusts(
+    theirs: str, tmp_path: Path
+) -> None:
+    authority = Authority(tmp_path, "local", NOW)
+    other = authority.issue("other", HOSTS).key.reveal()
+    (tmp_path / "authority.key").unlink()
+    if theirs:
+        (tmp_path / "authority.key").write_text(other)
+    with pytest.raises(ConfigurationInvalid, match=r"authority\.pem: its key, .* is gone or another's") as caught:
+        Authority(tmp_path, "local", NOW)
+    assert "from your backup; or remove" in caught.value.hint
+    assert authority.path.read_text("utf-8") == authority.certificate
+    assert "PRIVATE" not in str(caught.value)
+
+
+def test_an_authority_that_a_killed_run_began_is_made_anew(tmp_path: Path) -> None:
+    first = Authority(tmp_path, "local", NOW)
+    first.path.unlink()
+    second = Authority(tmp_path, "local", NOW)
+    assert second.certificate != first.certificate
+    assert Authority(tmp_path, "local", NOW).certificate == second.certificate
 
 
 def test_files_of_two_keys_are_made_anew_and_what_is_no_certificate_is_told(tmp_path: Path) -> None:

@@ -75,6 +75,23 @@ def test_the_image_has_another_digest_when_its_recipe_changes(tmp_path: Path, mo
     assert image.image_digest() != before
 
 
+def test_an_image_is_on_the_disk_itself_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    ran: list[tuple[str, ...]] = []
+
+    def ended(*command: str, **_: object) -> str:
+        ran.append((*command[:-1], Path(command[-1]).name))
+        assert not (cache.directory("images") / image.image_digest()).exists()
+        return ""
+
+    monkeypatch.setattr(image, "run", ended)
+    monkeypatch.setattr(image, "_build", lambda root: (root / "usr").mkdir())
+    assert (image.ensure_image(print) / "usr").is_dir()
+    ((*sync, synced),) = ran
+    assert sync == ["sync", "-f"]
+    assert synced.startswith(f".{image.image_digest()}-")
+
+
 def test_mounts_are_found_newest_first() -> None:
     assert Path("/proc") in mounts.below(Path("/proc"))
     assert mounts.below(Path("/nonexistent")) == ()
