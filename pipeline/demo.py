@@ -16,7 +16,7 @@ from pipeline.errors import ConfigurationInvalid, VerificationFailed
 from pipeline.junit import OUTCOMES
 from pipeline.localcloud import up
 from pipeline.smoke import SmokeReport
-from pipeline.traffic import TrafficReport
+from pipeline.traffic import Noticed, TrafficReport
 from pipeline.verify import VerifyReport
 from pipeline.workflow import Pipeline
 from pipeline.workspace import Workspace
@@ -31,7 +31,10 @@ Revisions = Mapping[str, list[str]]
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What the demo saw: seconds per stage, the canary's counts, who answered before and after, checks and rungs."""
+    """What the demo saw: seconds per stage, the canary's counts, who answered before and after, checks and rungs.
+
+    `resumed` says that an earlier demo was interrupted in its upgrade: what its customers saw is not counted here.
+    """
 
     stages: tuple[tuple[str, float], ...]
     traffic: TrafficReport
@@ -40,6 +43,7 @@ class Proof:
     verify: VerifyReport
     smoke: SmokeReport
     expected: str
+    resumed: bool = False
 
     def faults(self) -> tuple[str, ...]:
         """Return what speaks against the upgrade, nothing where it is proved."""
@@ -60,9 +64,11 @@ class Proof:
     def results(self) -> dict[str, str]:
         """Return how many checks and rungs ended how, for people."""
         rungs = [str(self.smoke.count(outcome)) for outcome in OUTCOMES]
+        part = {"begun by an earlier demo": "yes: its customers are not counted here"} if self.resumed else {}
         return {
             "checks passed / failed": f"{self.verify.passed} / {self.verify.failed}",
             "smoke rungs passed / failed / skipped": " / ".join(rungs),
+            **part,
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -74,26 +80,32 @@ class Proof:
             "revisions": {"before": dict(self.before), "after": dict(self.after)},
             "verify": {"passed": self.verify.passed, "failed": self.verify.failed},
             "smoke": {outcome: self.smoke.count(outcome) for outcome in OUTCOMES},
+            "resumed": self.resumed,
         }
 
 
 def demonstrate(pipeline: Pipeline, name: str, *, old: str, new: str, report: Path | None) -> Proof:
     """Raise the local cloud, deploy `old`, upgrade to `new` under traffic, verify; return and save the proof.
 
-    Raises VerificationFailed where the proof does not hold, after it was printed and saved.
+    Raises VerificationFailed where the proof does not hold, after it was printed and saved; ConfigurationInvalid where
+    there is nothing to prove: both are one release, or the demo was run.
     """
+    if old == new:
+        raise ConfigurationInvalid(f"from {old} to {new} is no upgrade", hint="inv demo --from 25.0.2 --to 26.0.2")
     with ThreadPoolExecutor(max_workers=1) as pool:
         builds = [pool.submit(pipeline.build, version) for version in (old, new)]
         with pipeline.progress.stage("local cloud"):
             up(pipeline.workspace.cloud, report=pipeline.progress.say)
         started, target = (build.result().release.id for build in builds)
-    _deploy_unless_upgrading(pipeline, name, started, target)
+    resumed = _resumes(pipeline, name, started, target)
+    if not resumed:
+        _deploy(pipeline, name, started)
     customer = connect(name, pipeline.workspace.customer_clouds(name))
     before = revisions(customer)
-    traffic, plan = pipeline.upgrade(name, new)
+    traffic = _upgrade(pipeline, name, target)
     after = revisions(customer)
     checks, rungs = pipeline.verify(name), pipeline.smoke(name)
-    proof = Proof(tuple(pipeline.progress.stages), traffic, before, after, checks, rungs, plan.target.id)
+    proof = Proof(tuple(pipeline.progress.stages), traffic, before, after, checks, rungs, target, resumed)
     show.proof(proof.stages, traffic, proof.answers(), proof.results(), pipeline.progress.console)
     with show.ending_in(_fault(proof, name)):
         if report is not None:
@@ -107,16 +119,30 @@ def _fault(proof: Proof, name: str) -> VerificationFailed | None:
     return VerificationFailed(f"the proof does not hold: {faults}", hint=f"inv verify {name}") if faults else None
 
 
-def _deploy_unless_upgrading(pipeline: Pipeline, name: str, old: str, new: str) -> None:
-    """Deploy and verify `old`, unless an earlier demo was killed in its upgrade: then that goes on from there."""
+def _resumes(pipeline: Pipeline, name: str, old: str, new: str) -> bool:
+    """Whether an earlier demo was killed in its upgrade or before it was smoked: then that goes on from there."""
     there = pipeline.releases_on(name)
-    if there == {new}:
+    smoked = {one.release_id for one in pipeline.store.records(name) if one.operation == "smoke"}
+    if there == {new} and new in smoked:
         raise ConfigurationInvalid(
             f"{name} is on {new} already: the demo was run", hint="inv local.down, then inv demo"
         )
-    if there == {old, new}:
-        pipeline.progress.say("an earlier demo was interrupted in its upgrade: going on from there")
-        return
+    if there not in ({new}, {old, new}):
+        return False
+    pipeline.progress.say("an earlier demo was interrupted in its upgrade: going on from there")
+    return True
+
+
+def _upgrade(pipeline: Pipeline, name: str, release_id: str) -> TrafficReport:
+    """Upgrade, and return what customers saw, also where they were let down: then it belongs to the proof."""
+    try:
+        return pipeline.upgrade(name, release_id)[0]
+    except Noticed as noticed:
+        return noticed.report
+
+
+def _deploy(pipeline: Pipeline, name: str, old: str) -> None:
+    """Deploy and verify `old`."""
     pipeline.deploy(name, old)
     checks = pipeline.verify(name)
     if not checks.ok:

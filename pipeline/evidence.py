@@ -21,8 +21,8 @@ from pipeline.promotion import Evidence, Promotion
 
 __all__ = ["Operation", "Record", "ReleaseLike", "StackOperation", "from_json", "gate", "to_json"]
 
-Operation = Literal["deploy", "upgrade", "rollback", "verify", "smoke", "promote", "scale"]
-StackOperation = Literal["apply", "destroy", "drift"]
+Operation = Literal["deploy", "upgrade", "rollback", "verify", "smoke", "promote", "scale", "destroy"]
+StackOperation = Literal["apply", "drift"]
 """What leaves a run, and no record about a release."""
 
 # Which operations' records are evidence of what.
@@ -32,6 +32,7 @@ _KINDS: Mapping[Evidence, tuple[Operation, ...]] = {
     Evidence.SMOKE: ("smoke",),
 }
 _ROLLOUT = _KINDS[Evidence.ROLLOUT]
+_LOSSES = ("stacks_failed", "stacks_stuck", "requests_errors")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
@@ -115,10 +116,11 @@ def gate(
 
     It passes when `upstream` has, for exactly this release (by digest), a passing record of each kind that `rules` ask
     for, none older than they allow at `now`, each begun after any failure of this release there had ended, whatever
-    operation failed; and when the release has been there for as long as it is to soak. Evidence stays valid when
-    `upstream` moves on to another release, but a release that is to soak must be there still; evidence never counts
-    for another release. An environment that is promoted from nowhere (`upstream` None) has no gate. A refusal is no
-    failure: record none.
+    operation failed; and when the release has been there for as long as it is to soak. Where customers lost something
+    in an upgrade, one that went on from there is none of its own: only an upgrade of all hosts is. Evidence stays valid
+    when `upstream` moves on to another release, but a release that is to soak must be there still; evidence never
+    counts for another release. An environment that is promoted from nowhere (`upstream` None) has no gate. A refusal
+    is no failure: record none.
     """
     if upstream is None:
         return
@@ -139,13 +141,17 @@ def gate(
 
 @dataclass(frozen=True, slots=True)
 class _Finding:
-    """For one requirement: its newest passing record, the newest failure of any operation, its own newest failure."""
+    """For one requirement: its newest passing record, the newest failure of any operation, its own newest failure.
+
+    `lost` is an upgrade in which customers lost something, and which none of all hosts came after.
+    """
 
     kinds: tuple[Operation, ...]
     passing: Record | None
     failure: Record | None
     own_failure: Record | None
     not_before: datetime | None
+    lost: Record | None
 
     @property
     def revoked(self) -> bool:
@@ -167,21 +173,44 @@ def _findings(history: Sequence[Record], release: ReleaseLike, rules: Promotion,
     failures = [record for record in own if not record.passed]
     failure = max(failures, key=_ended, default=None)
     not_before = None if rules.max_age is None else now - timedelta(seconds=rules.max_age)
+    lost = _lost(history, release)
+
+    def counts(record: Record, kinds: tuple[Operation, ...]) -> bool:
+        rest = kinds == _ROLLOUT and lost is not None and record.started >= lost.ended
+        return record.passed and record.operation in kinds and not rest
+
     return tuple(
         _Finding(
             kinds,
-            max((r for r in own if r.passed and r.operation in kinds), key=_started, default=None),
+            max((r for r in own if counts(r, kinds)), key=_started, default=None),
             failure,
             max((r for r in failures if r.operation in kinds), key=_ended, default=None),
             not_before,
+            lost if kinds == _ROLLOUT else None,
         )
         for kinds in (_KINDS[kind] for kind in rules.evidence)
     )
 
 
+def _lost(history: Sequence[Record], release: ReleaseLike) -> Record | None:
+    """Return the newest upgrade in which customers lost something, None where one of all hosts passed after it."""
+    lost = None
+    for record in sorted(history, key=_ended):
+        upgrade = record.operation == "upgrade" and record.release_digest == release.digest
+        if record.operation == "destroy" or (upgrade and record.passed and not record.counts.get("hosts_settled")):
+            lost = None
+        elif upgrade and any(record.counts.get(loss) for loss in _LOSSES):
+            lost = record
+    return lost
+
+
 def _told_absent(finding: _Finding, history: Sequence[Record], release: ReleaseLike) -> str:
     """Say that a requirement has no passing record, and what may look like one."""
     text = f"no passing {' or '.join(finding.kinds)} of it"
+    if lost := finding.lost:
+        return (
+            f"{text} (customers lost something in the {_told(lost)}{_why(lost)}: only one of all hosts makes up for it)"
+        )
     if finding.own_failure:
         return f"{text} (the {_told(finding.own_failure)} failed{_why(finding.own_failure)})"
     passing = [r for r in history if r.passed and r.operation in finding.kinds]
@@ -229,10 +258,11 @@ def _there_since(history: Sequence[Record], release: ReleaseLike) -> datetime | 
     since = None
     for record in sorted(history, key=_ended):
         own = record.release_digest == release.digest
-        if own and not record.passed:
+        if (own and not record.passed) or record.operation == "destroy":
             since = None
         elif record.operation in (*_ROLLOUT, "rollback"):
-            since = (since or record.ended) if own and record.passed else None if record.passed else since
+            stays = own or (not record.passed and bool(record.counts.get("reverted")))
+            since = (since or (record.ended if own else None)) if stays else None
     return since
 
 
@@ -240,14 +270,17 @@ def _commands(
     history: Sequence[Record], upstream: str, release: ReleaseLike, findings: Sequence[_Finding]
 ) -> list[str]:
     """Return what to type, in order. Checks say nothing of a release that is no longer there: roll out first."""
-    rollouts = [record for record in history if record.passed and record.operation in _ROLLOUT]
-    running = max(rollouts, key=_ended, default=None)
+    rollouts = [r for r in history if r.passed and r.operation in (*_ROLLOUT, "destroy")]
+    newest = max(rollouts, key=_ended, default=None)
+    running = None if newest is None or newest.operation == "destroy" else newest
     elsewhere = running is None or running.release_digest != release.digest
     lacking = [finding.kinds for finding in findings if not finding.holds]
     # A deploy of what is there already changes nothing, and is evidence that it is there.
     only_old = not elsewhere and any(f.old and not f.revoked for f in findings if f.kinds == _ROLLOUT)
     rollout = "upgrade" if running and not only_old else "deploy"
     first = [f"inv {rollout} {upstream} --release {release.id}"] if elsewhere or _ROLLOUT in lacking else []
+    if not elsewhere and any(finding.lost and not finding.holds for finding in findings):
+        first = [f"inv rollback {upstream}", f"inv upgrade {upstream} --release {release.id}"]
     return first + [f"inv {kinds[0]} {upstream}" for kinds in lacking if kinds != _ROLLOUT]
 
 

@@ -7,8 +7,9 @@ import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -51,7 +52,7 @@ from pipeline.provision import (
     require_trusted,
     require_whole,
 )
-from pipeline.recorder import Outcome, recorded, touched
+from pipeline.recorder import Outcome, record_end, recorded, touched
 from pipeline.regionstacks import RegionStacks
 from pipeline.release import Release
 from pipeline.render import RenderedStack, render
@@ -63,7 +64,7 @@ from pipeline.site import Site
 from pipeline.smoke import RungResult, SmokeReport, climb
 from pipeline.stackdrift import CHECKS, Drift, HostDrift, check_stacks
 from pipeline.status import HostStatus, region_status
-from pipeline.traffic import Traffic, TrafficReport, dismiss
+from pipeline.traffic import Noticed, Traffic, TrafficReport, dismiss
 from pipeline.validation import WRITER, Problem, path_of
 from pipeline.validation.many import validate_all
 from pipeline.verify import EVERYTHING, Selection, VerifyReport, verify
@@ -331,7 +332,7 @@ class Pipeline:
             with self.progress.stage("start"):
                 site.insist(lambda: site.broker.create_vhost(vhost))
                 fleet = observe(site.region.inventory, site.remote)
-                started = bring_up(site, fleet, release, journal, gate=run.gate)
+                started = bring_up(site, fleet, release, journal, gate=run.gate, owned=run.lease.confirm)
             outcome.counts.update(hosts=len(site.region.inventory.hosts), files_written=len(written))
         return bool(installed or written or started)
 
@@ -344,9 +345,25 @@ class Pipeline:
         customers of the canary lost a stack or a request, and what pipeline.rolling.roll_out raises.
         """
         self._within_reach(name)
-        built = self.build(reference)
+        release, built = self._target(name, reference)
         with self._changing("upgrade", name, lock_wait) as run, self.site(name) as site:
-            return self._roll(site, plan_upgrade(site, built.release), built, run, promoted=promoted)
+            return self._roll(site, plan_upgrade(site, release), built, run, promoted=promoted)
+
+    def _target(self, name: str, reference: str) -> tuple[Release, Built | None]:
+        """Return the release to go to and its build, None where this machine has none and every host has the release.
+
+        So a rollout goes on from another machine, or once a cache was emptied: another build would be another release.
+        """
+        try:
+            built = self.build(reference)
+        except ConfigurationInvalid:
+            with self.site(name) as site:
+                fleet = observe(site.region.inventory, site.remote)
+                found = [one for one in manifests(site, fleet) if one.id == reference and not fleet.lacking(one.id)]
+            if not found:
+                raise
+            return found[0], None
+        return built.release, built
 
     def rollback(
         self, name: str, reference: str | None = None, *, lock_wait: float = 0
@@ -437,34 +454,56 @@ class Pipeline:
         self, site: Site, change: Change, built: Built | None, run: Changing, *, promoted: bool
     ) -> tuple[TrafficReport, RolloutPlan]:
         """Roll a planned change out under traffic, and keep all of it in the run's record."""
-        plan, settings, started = change.plan, site.environment.traffic, self.clock.now()
+        plan, settings = change.plan, site.environment.traffic
         run.log.save("plan", plan.to_json())
         tell(site, change)
         with self._recorded("rollback" if plan.rollback else "upgrade", site.environment.name, plan.target) as outcome:
+            outcome.counts["hosts_settled"] = len(change.fleet.states) - len(plan.moves)
             journal = Journal(self.clock, run.log)
             self._dismiss_canary(site)
-            with Traffic(partial(_customer, site, self.workspace), settings, self.clock, prefix=_CANARY) as traffic:
-                try:
-                    self.clock.sleep(settings.before)
-                    with self.progress.stage("rollout"):
-                        roll_out(
-                            site, change, built, journal, gate=run.gate, promoted=promoted, owned=run.lease.confirm
-                        )
-                    self.clock.sleep(settings.after)
-                finally:
-                    outcome.counts.update(traffic.report().counts())
+            traffic = Traffic(partial(_customer, site, self.workspace), settings, self.clock, prefix=_CANARY)
+            with self._noticed(site, run, outcome, traffic), traffic:
+                self.clock.sleep(settings.before)
+                with self.progress.stage("rollout"):
+                    roll_out(site, change, built, journal, gate=run.gate, promoted=promoted, owned=run.lease.confirm)
+                self.clock.sleep(settings.after)
+        return traffic.report(), plan
+
+    @contextmanager
+    def _noticed(self, site: Site, run: Changing, outcome: Outcome, traffic: Traffic) -> Iterator[None]:
+        """Keep what customers noticed of the body, however it ends, and tell it.
+
+        Raises Noticed where they noticed something of a body that ended well; an error of the body says it too.
+        """
+        started = self.clock.now()
+
+        def keep() -> TrafficReport:
             report = traffic.report()
             outcome.counts.update(report.counts())
-            run.log.save("counts", report.to_json())
-            for failure in report.failures:
-                self.progress.say(f"customers noticed: {failure}")
+            run.log.keep("counts", report.to_json())
+            return report
+
+        try:
+            yield
+        except PipelineError as error:
+            report = keep()
             if not report.ok:
-                run.log.save("host_errors", errors_since(site, started))
-                raise VerificationFailed(
-                    f"the rollout ended, but customers noticed: {'; '.join(report.failures[:3])}",
-                    hint=f"read host_errors.json in {run.log.directory}: what its hosts logged meanwhile",
-                )
-        return report, plan
+                self._tell_noticed(site, run, report, started)
+                error.message += f"; {report.told}"
+            raise
+        except BaseException:
+            keep()
+            raise
+        report = keep()
+        if not report.ok:
+            self._tell_noticed(site, run, report, started)
+            hint = f"read host_errors.json in {run.log.directory}: what its hosts logged meanwhile"
+            raise Noticed(f"the rollout ended, but {report.told}", report=report, hint=hint)
+
+    def _tell_noticed(self, site: Site, run: Changing, report: TrafficReport, started: datetime) -> None:
+        for failure in report.failures:
+            self.progress.say(f"customers noticed: {failure}")
+        run.log.keep("host_errors", errors_since(site, started))
 
     def _dismiss_canary(self, site: Site) -> None:
         """Have the stacks of a killed run's customers end: with the lock in hand, nobody works with them any more."""
@@ -540,6 +579,7 @@ class Pipeline:
         """
         target = self.environment(name)
         built = self.wheelhouse.find(reference)
+        reference = built.release.id  # the newest build of a version may be another one by the time it is rolled out
         if target.promotes_from is not None:
             records = self.store.records(target.promotes_from)
             rules, now = target.promotion, self.clock.now()
@@ -549,7 +589,8 @@ class Pipeline:
             return plan
         with self._recorded("promote", name, built.release):
             self.upgrade(name, reference)
-            self.require_green(name)
+            with touched(f"{name} is on {reference}"):
+                self.require_green(name)
         return plan
 
     def plan(self, name: str, reference: str) -> RolloutPlan:
@@ -563,7 +604,16 @@ class Pipeline:
 
     def require_green(self, name: str) -> tuple[VerifyReport, SmokeReport]:
         """Verify and smoke a region. Raises VerificationFailed where a check or a rung failed."""
-        checks, rungs = self.verify(name), self.smoke(name)
+        checks = self.verify(name)
+        try:
+            rungs = self.smoke(name)
+        except PipelineError as error:
+            if checks.ok:
+                raise
+            said = (
+                f"{checks.failed} checks failed in {name}: {checks.told}; and smoke could not be had: {error.message}"
+            )
+            raise VerificationFailed(said, hint=f"inv verify {name}") from error
         if not (checks.ok and rungs.ok):
             raise VerificationFailed(
                 f"{checks.failed} checks and {rungs.count('failed')} rungs failed in {name}: "
@@ -609,6 +659,8 @@ class Pipeline:
                 destroy_all(there, stacks.rendered, destroyer)
             if there:  # of a cloud that only looks empty, the keys are kept: they may be of a region that lives
                 forget(self.workspace, name)
+                with touched(f"{name} is destroyed"):
+                    record_end(self.store, self.clock, name)
         return bool(there)
 
     def drift(self, name: str, *, lock_wait: float = 0) -> Drift:
@@ -671,7 +723,8 @@ class Pipeline:
         if not leaving:
             return ""
         with self.progress.stage("retire"):
-            retired = retire(site, leaving, release, Journal(self.clock, run.log), gate=run.gate)
+            journal = Journal(self.clock, run.log)
+            retired = retire(site, leaving, release, journal, gate=run.gate, owned=run.lease.confirm)
         return f"{', '.join(sorted(retired))} out of service" if retired else ""
 
     def _tell_rung(self, rung: RungResult) -> None:

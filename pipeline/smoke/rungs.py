@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Set
+from functools import partial
 from urllib.parse import urlsplit
 
 from pipeline import chain
@@ -32,8 +33,10 @@ __all__ = [
 
 _QUICK = 15  # seconds for what needs no engine
 _SIGNAL = 30  # seconds for a signal, which an engine must take
-_CROWD = 8
+_CROWD = 8  # resources for each engine that is expected: the broker hands them to its workers in turn
 _CROWD_SECONDS = 2
+_CROWDS = 3  # one after the other, until every engine was seen
+_WITNESSED = 12  # engines of a larger region need not all be seen at work here: verify asks each
 
 
 def orchestration(ground: Ground) -> str:
@@ -42,8 +45,15 @@ def orchestration(ground: Ground) -> str:
 
 
 def cloudformation(ground: Ground) -> str:
-    """The catalog has a cloudformation endpoint, and heat-api-cfn answers there."""
-    return _endpoint_answers(ground, "cloudformation", "heat-api-cfn")
+    """The catalog has a cloudformation endpoint, and heat-api-cfn answers there: it misses a signature."""
+    endpoint = _endpoint_answers(ground, "cloudformation", "heat-api-cfn")
+    answer = ground.heat.send("GET", f"{endpoint.rstrip('/')}/?Action=ListStacks", timeout=_QUICK)
+    if answer.status >= 500:
+        raise _wrong_answer(answer, "a question without a signature", "heat-api-cfn")
+    if "Signature" not in answer.text:
+        said = f"a question without a signature was answered HTTP {answer.status}, and not for the want of it"
+        raise RungFailed(said, "another service answers at this endpoint: look at the catalog and the load balancer")
+    return endpoint
 
 
 def token(ground: Ground) -> str:
@@ -133,28 +143,60 @@ def engines(ground: Ground) -> str:
     """More than one engine took part; a plain user is not told who did, so others must testify."""
     if ground.engines is None:
         return _engines_up(ground)
-    seen = _engines_seen(ground, ground.engines)
-    _enough(ground, seen, f"worked on {_CROWD} resources at once")
-    return f"at work on {_CROWD} resources: {', '.join(sorted(seen))}"
+    expected = ground.expect_engines and min(ground.expect_engines, _WITNESSED)
+    size = _CROWD * (expected or 1)
+    seen = _engines_seen(ground, ground.engines, size, expected or 2)
+    _enough(seen, expected, f"worked on {size} resources at once")
+    return f"at work on {size} resources: {', '.join(sorted(seen))}"
 
 
 def clean(ground: Ground) -> str:
     """Nothing of this run is left, nor of runs that were killed."""
-    doomed = ground.mine()
-    for stack in doomed:
-        if stack.status != "DELETE_IN_PROGRESS":
-            ground.release(stack.identity)
-    what = f"stacks {_names(doomed)} to be deleted"
+    sweep = _Sweep(ground)
     try:
-        wait_until(lambda: not ground.mine(), ground.clock, timeout=ground.timeout, what=what)
+        wait_until(sweep.done, ground.clock, timeout=ground.timeout, what="stacks to be deleted")
     except Inconclusive as error:
         cause = f"{causes.RESOURCE_SLOW}; then: openstack stack delete NAME"
-        raise RungFailed(f"still there: {_names(ground.mine())}", cause) from error
-    return f"the last {len(doomed)} stacks are gone" if doomed else "nothing was left"
+        names = ", ".join(sorted(stack.name for stack in sweep.left)) or "nobody knows what"
+        raise RungFailed(f"still there: {names}{sweep.refusal and f' ({sweep.refusal})'}", cause) from error
+    return f"the last {len(sweep.seen)} stacks are gone" if sweep.seen else "nothing was left"
 
 
-def _names(stacks: Iterable[Stack]) -> str:
-    return ", ".join(sorted(stack.name for stack in stacks))
+class _Sweep:
+    """Stacks that are to go. A Heat that is away for a moment is asked again, and one stack's refusal spares no other.
+
+    `left` are those of the last look, `seen` the ids of all, `refusal` is what Heat said last against it.
+    """
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+        self._told: set[str] = set()
+        self.left: tuple[Stack, ...] = ()
+        self.seen: set[str] = set()
+        self.refusal = ""
+
+    def done(self) -> bool:
+        """Whether all are gone; those that Heat was not told to delete yet are asked to go."""
+        try:
+            self.left = self._ground.mine()
+        except HeatRefused as refused:
+            if 0 < refused.status < 500:
+                raise
+            self.refusal = refused.message
+            return False
+        for stack in self.left:
+            self.seen.add(stack.id)
+            if stack.id not in self._told and stack.status != "DELETE_IN_PROGRESS":
+                self._tell(stack)
+        return not self.left
+
+    def _tell(self, stack: Stack) -> None:
+        try:
+            self._ground.release(stack.identity)
+        except HeatRefused as refused:
+            self.refusal = refused.message
+        else:
+            self._told.add(stack.id)
 
 
 def _endpoint_answers(ground: Ground, service_type: str, service: str) -> str:
@@ -207,23 +249,30 @@ def _engines_up(ground: Ground) -> str:
         if error.status == 403:
             raise RungSkipped("only an admin may list engines, and Heat tells nobody else who did the work") from error
         raise
-    _enough(ground, up, "are up")
+    _enough(up, ground.expect_engines, "are up")
     return f"up: {', '.join(sorted(up))} (Heat does not tell a client which of them did the work)"
 
 
-def _engines_seen(ground: Ground, witness: Callable[[str], Set[str]]) -> frozenset[str]:
+def _engines_seen(ground: Ground, witness: Callable[[str], Set[str]], size: int, wanted: int) -> frozenset[str]:
+    """Return the hosts seen at work on crowds of `size` resources, of which there are more until `wanted` were seen."""
     seen: set[str] = set()
-    identity = ground.begin("crowd", **templates.crowd(_CROWD, _CROWD_SECONDS))
-    stack_id = identity.partition("/")[2]
-    ground.settled(identity, "CREATE", meanwhile=lambda: seen.update(witness(stack_id)))
-    ground.release(identity)
+    for turn in range(_CROWDS):
+        identity = ground.begin(f"crowd-{turn}", **templates.crowd(size, _CROWD_SECONDS))
+        ground.settled(identity, "CREATE", meanwhile=partial(_testify, seen, witness, identity.partition("/")[2]))
+        ground.release(identity)
+        if len(seen) >= wanted:
+            break
     return frozenset(seen)
 
 
-def _enough(ground: Ground, hosts: frozenset[str], did: str) -> None:
-    if ground.expect_engines is None and len(hosts) == 1:
+def _testify(seen: set[str], witness: Callable[[str], Set[str]], stack_id: str) -> None:
+    seen.update(witness(stack_id))
+
+
+def _enough(hosts: frozenset[str], expected: int | None, did: str) -> None:
+    if expected is None and len(hosts) == 1:
         raise RungSkipped(f"this Heat has one engine: {next(iter(hosts))}")
-    wanted = 2 if ground.expect_engines is None else ground.expect_engines
+    wanted = 2 if expected is None else expected
     if len(hosts) < wanted:
         raise RungFailed(
             f"{len(hosts)} engines {did} ({', '.join(sorted(hosts)) or 'none'}), {wanted} expected",

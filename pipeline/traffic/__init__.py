@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from pipeline.traffic.ledger import Counts, Ledger, RequestCounts, StackCounts, TrafficReport
+from pipeline.traffic.ledger import Counts, Ledger, Noticed, RequestCounts, StackCounts, TrafficReport
 from pipeline.traffic.relay import WaitCounts
 from pipeline.traffic.traffic import Traffic, clean, dismiss
 
 __all__ = [
     "Counts",
     "Ledger",
+    "Noticed",
     "RequestCounts",
     "StackCounts",
     "Traffic",

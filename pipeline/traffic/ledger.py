@@ -11,9 +11,10 @@ from datetime import datetime
 from typing import Any
 
 from pipeline.edges.clock import Clock
+from pipeline.errors import VerificationFailed
 from pipeline.traffic.relay import WaitCounts
 
-__all__ = ["Counts", "Ledger", "Line", "RequestCounts", "StackCounts", "TrafficReport"]
+__all__ = ["Counts", "Ledger", "Line", "Noticed", "RequestCounts", "StackCounts", "TrafficReport"]
 
 _NAMED_FAILURES = 50
 _STACK = re.compile(r"(?:(/stacks/)[^/?]+(?:/[0-9a-f-]{36})?|(/waitcondition/)[^?\s]+)")
@@ -62,6 +63,11 @@ class TrafficReport:
     wait_conditions: WaitCounts = field(default_factory=WaitCounts)
 
     @property
+    def told(self) -> str:
+        """What the first few customers who were let down noticed, in a line; "" for nothing."""
+        return f"customers noticed: {'; '.join(self.failures[:3])}" if not self.ok else ""
+
+    @property
     def ok(self) -> bool:
         """Whether no customer was let down."""
         return not (self.stacks.failed or self.stacks.stuck or self.requests.errors or self.failures)
@@ -78,6 +84,14 @@ class TrafficReport:
             "failures": list(self.failures),
             "revisions": [{"api": api, "engine": engine} for api, engine in self.revisions],
         }
+
+
+class Noticed(VerificationFailed):
+    """Customers lost a stack or a request in a rollout that ended well; `report` is what they saw."""
+
+    def __init__(self, message: str, *, report: TrafficReport, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.report = report
 
 
 @dataclass(frozen=True, slots=True)

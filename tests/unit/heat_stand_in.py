@@ -51,6 +51,8 @@ class StandInHeat:
             for stack in self.stacks.values():
                 stack["signalled"] = True
             return Answer(200, "{}")
+        if "Action=" in url:
+            return Answer(400, "<ErrorResponse><Error><Code>IncompleteSignature</Code></Error></ErrorResponse>")
         if "smoke-asks" in url:
             return Answer(404 if token else 401, "")
         return Answer(300, json.dumps({"versions": [{"id": "v1.0"}]}))

@@ -15,12 +15,14 @@ from pipeline import demo
 from pipeline.checks.result import CheckResult
 from pipeline.demo import Proof, demonstrate, farewell, revisions
 from pipeline.edges.clock import FakeClock
+from pipeline.edges.store import FakeStore
 from pipeline.edges.wheelhouse import Built
 from pipeline.errors import ConfigurationInvalid, VerificationFailed
+from pipeline.recorder import recorded
 from pipeline.release import Mode
 from pipeline.rollout import RolloutPlan
 from pipeline.smoke import RungResult, SmokeReport
-from pipeline.traffic import RequestCounts, StackCounts, TrafficReport
+from pipeline.traffic import Noticed, RequestCounts, StackCounts, TrafficReport
 from pipeline.verify import VerifyReport
 from pipeline.workspace import Workspace
 
@@ -42,6 +44,7 @@ def test_the_proof_has_exactly_the_form_that_is_documented() -> None:
         "revisions": {"before": OLD, "after": NEW},
         "verify": {"passed": 2, "failed": 0},
         "smoke": {"passed": 1, "failed": 0, "skipped": 1},
+        "resumed": False,
     }
 
 
@@ -112,6 +115,8 @@ class Story:
         self.told: list[str] = []
         self._smoke = smoke
         self.there: frozenset[str] = frozenset()
+        self.store = FakeStore()
+        self.noticed: TrafficReport | None = None
 
     def build(self, version: str) -> Built:
         self.told.append(f"build {version}")
@@ -134,6 +139,8 @@ class Story:
 
     def upgrade(self, name: str, version: str) -> tuple[TrafficReport, RolloutPlan]:
         self.told.append(f"upgrade {version}")
+        if self.noticed:
+            raise Noticed("the rollout ended, but customers noticed: stack a", report=self.noticed)
         return TRAFFIC, RolloutPlan(Mode.VHOST_CUTOVER, "", R26, "heat-26", (), (), (), ())
 
 
@@ -151,7 +158,7 @@ def test_the_story_goes_in_order_and_saves_its_proof(workspace: Workspace, tmp_p
     story: Any = Story(workspace, SMOKE)
     proof = demonstrate(story, "local", old="25.0.2", new="26.0.2", report=tmp_path / "out" / "proof.json")
     assert story.told == [
-        "build 25.0.2", "build 26.0.2", f"deploy {R25.id}", "verify", "upgrade 26.0.2", "verify", "smoke",
+        "build 25.0.2", "build 26.0.2", f"deploy {R25.id}", "verify", f"upgrade {R26.id}", "verify", "smoke",
     ]  # fmt: skip
     saved = json.loads((tmp_path / "out" / "proof.json").read_text())
     assert saved == json.loads(json.dumps(proof.to_json()))
@@ -168,16 +175,40 @@ def test_a_proof_that_does_not_hold_is_shown_and_saved_and_then_an_error(workspa
     assert "What was seen" in said(story.progress)
 
 
-def test_a_demo_that_was_killed_in_its_upgrade_goes_on_from_there(workspace: Workspace) -> None:
+@pytest.mark.parametrize("there", [{R25.id, R26.id}, {R26.id}], ids=["half-way", "before its checks"])
+def test_a_demo_that_was_killed_in_its_upgrade_goes_on_from_there_and_says_so(
+    workspace: Workspace, there: set[str]
+) -> None:
     story: Any = Story(workspace, SMOKE)
-    story.there = frozenset({R25.id, R26.id})
-    demonstrate(story, "local", old="25.0.2", new="26.0.2", report=None)
-    assert story.told == ["build 25.0.2", "build 26.0.2", "upgrade 26.0.2", "verify", "smoke"]
+    story.there = frozenset(there)
+    proof = demonstrate(story, "local", old="25.0.2", new="26.0.2", report=None)
+    assert story.told == ["build 25.0.2", "build 26.0.2", f"upgrade {R26.id}", "verify", "smoke"]
+    assert proof.to_json()["resumed"] is True
+    assert "its customers are not counted here" in said(story.progress)
+
+
+def test_what_customers_lost_is_shown_and_saved_as_all_of_the_proof_is(workspace: Workspace, tmp_path: Path) -> None:
+    story: Any = Story(workspace, SMOKE)
+    story.noticed = replace(TRAFFIC, stacks=StackCounts(44, 1, 0))
+    with pytest.raises(VerificationFailed, match="does not hold: customers lost stacks or requests"):
+        demonstrate(story, "local", old="25.0.2", new="26.0.2", report=tmp_path / "proof.json")
+    assert json.loads((tmp_path / "proof.json").read_text())["stacks"]["failed"] == 1
+    assert "What was seen" in said(story.progress)
+
+
+def test_from_a_release_to_itself_is_no_demo(workspace: Workspace) -> None:
+    story: Any = Story(workspace, SMOKE)
+    with pytest.raises(ConfigurationInvalid, match=r"from 26\.0\.2 to 26\.0\.2 is no upgrade"):
+        demonstrate(story, "local", old="26.0.2", new="26.0.2", report=None)
+    assert story.told == []
 
 
 def test_a_demo_that_was_run_is_told_how_to_run_it_again(workspace: Workspace) -> None:
     story: Any = Story(workspace, SMOKE)
     story.there = frozenset({R26.id})
+    clock = FakeClock()
+    with recorded(story.store, clock, "smoke", "local", R26):
+        pass
     with pytest.raises(ConfigurationInvalid, match="the demo was run") as caught:
         demonstrate(story, "local", old="25.0.2", new="26.0.2", report=None)
     assert "inv local.down" in caught.value.hint

@@ -36,11 +36,12 @@ def _record(
     release: Named = NEW,
     environment: str = "local",
     detail: str = "",
+    **more: int,
 ) -> Record:
-    """Return a record that began `minute` minutes after noon and took half a minute."""
+    """Return a record that began `minute` minutes after noon and took half a minute; `more` are further counts."""
     started = NOON + timedelta(minutes=minute)
     ended = started + timedelta(seconds=30)
-    counts = {"stacks_completed": 45, "requests_longest_gap_s": 0.25}
+    counts = {"stacks_completed": 45, "requests_longest_gap_s": 0.25, **more}
     return Record(
         operation,
         environment,
@@ -321,8 +322,55 @@ def test_a_release_that_is_gone_does_not_soak() -> None:
     assert error.message.endswith("it is not there, where it must soak for 1:00:00")
 
 
-def test_an_upgrade_of_another_that_failed_took_nothing_away() -> None:
-    _gate((*PROVED, _record("upgrade", 20, passed=False, release=OLD)), rules=Promotion(soak="1h"), now=_after(61))
+def test_an_upgrade_to_another_that_was_put_back_took_nothing_away() -> None:
+    back = _record("upgrade", 20, passed=False, release=OLD, reverted=1)
+    _gate((*PROVED, back), rules=Promotion(soak="1h"), now=_after(61))
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [_record("upgrade", 20, passed=False, release=OLD), _record("destroy", 20)],
+    ids=["half of it is on another", "destroyed"],
+)
+def test_a_release_that_is_not_there_as_a_whole_any_more_does_not_soak(gone: Record) -> None:
+    rules = Promotion(soak="1h")
+    assert "it is not there, where it must soak" in _refusal(*PROVED, gone, rules=rules, now=_after(600)).message
+    _gate((*PROVED, gone, _record("deploy", 30)), rules=rules, now=_after(91))
+
+
+def test_what_was_destroyed_is_deployed_again_and_not_upgraded() -> None:
+    assert (
+        _refusal(*PROVED[:2], _record("destroy", 20)).hint == f"inv deploy local --release {NEW.id} && inv smoke local"
+    )
+
+
+# --- what customers lost
+
+LOST = _record("upgrade", 0, passed=False, detail="customers noticed: stack a", stacks_failed=1, hosts_settled=0)
+CHECKED = (_record("verify", 21), _record("smoke", 22))
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [_record("upgrade", 20, hosts_settled=2), _record("deploy", 20, hosts=7)],
+    ids=["the rest of it", "nothing"],
+)
+def test_what_went_on_after_customers_lost_something_does_not_make_up_for_it(rest: Record) -> None:
+    error = _refusal(LOST, rest, *CHECKED)
+    assert "customers lost something in the upgrade of 2026-05-01 12:00:30 UTC" in error.message
+    assert "(customers noticed: stack a): only one of all hosts makes up for it" in error.message
+    assert error.hint == f"inv rollback local && inv upgrade local --release {NEW.id}"
+
+
+def test_an_upgrade_of_all_hosts_makes_up_for_what_customers_lost_before() -> None:
+    again = (_record("rollback", 10, release=OLD), _record("upgrade", 20, hosts_settled=0))
+    _gate((LOST, *again, *CHECKED))
+    _gate((LOST, *again, _record("deploy", 20.5), *CHECKED))
+
+
+def test_a_failure_that_no_customer_noticed_needs_no_whole_upgrade() -> None:
+    paused = _record("upgrade", 0, passed=False, stacks_failed=0, requests_errors=0)
+    _gate((paused, _record("upgrade", 20, hosts_settled=1), *CHECKED))
 
 
 def test_a_promotion_asks_for_some_evidence() -> None:

@@ -25,8 +25,8 @@ from pipeline.errors import (
     ProtectedRefused,
     StackFailed,
 )
-from pipeline.evidence import Record
-from pipeline.recorder import Outcome, recorded, touched
+from pipeline.evidence import Operation, Record
+from pipeline.recorder import Outcome, record_end, recorded, touched
 
 
 class Backwards(FakeClock):
@@ -46,8 +46,10 @@ def store() -> FakeStore:
     return FakeStore()
 
 
-def _recorded(store: FakeStore, clock: FakeClock | None = None) -> AbstractContextManager[Outcome]:
-    return recorded(store, clock or FakeClock(), "upgrade", "local", R26)
+def _recorded(
+    store: FakeStore, clock: FakeClock | None = None, *, operation: Operation = "upgrade"
+) -> AbstractContextManager[Outcome]:
+    return recorded(store, clock or FakeClock(), operation, "local", R26)
 
 
 def _only(store: FakeStore) -> Record:
@@ -121,6 +123,34 @@ def test_an_interrupted_story_leaves_a_failing_record(store: FakeStore, error: t
     assert (_only(store).passed, _only(store).detail) == (False, f"ended by {error.__name__}")
 
 
+@pytest.mark.parametrize("operation", ["verify", "smoke"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), Inconclusive("no answer"), CommandFailed("no end", status=-1)])
+def test_a_look_that_was_not_finished_says_nothing_about_the_release(
+    store: FakeStore, operation: Operation, error: BaseException
+) -> None:
+    with pytest.raises(type(error)), _recorded(store, operation=operation):
+        raise error
+    assert store.records("local") == ()
+
+
+def test_what_was_put_back_says_so(store: FakeStore) -> None:
+    with pytest.raises(FailedAndReverted), _recorded(store):
+        raise FailedAndReverted("the canary was sick")
+    assert _only(store).counts == {"reverted": 1}
+
+
+def test_a_clock_that_is_set_back_between_two_runs_does_not_put_the_later_one_first(store: FakeStore) -> None:
+    fast = FakeClock()
+    fast.sleep(3600)
+    with _recorded(store, fast, operation="verify"):
+        pass
+    with _recorded(store, FakeClock(), operation="verify") as outcome:
+        outcome.passed = False
+    first, second = store.records("local")
+    assert (first.passed, second.passed) == (True, False)
+    assert first.ended < second.ended
+
+
 def test_a_detail_shows_no_output_of_a_command(store: FakeStore) -> None:
     with pytest.raises(CommandFailed), _recorded(store):
         raise CommandFailed("engine-0: status 1", status=1, stdout="s3cret", stderr="s3cret")
@@ -131,3 +161,19 @@ def test_a_clock_that_is_set_back_does_not_lose_the_record(store: FakeStore) -> 
     with _recorded(store, Backwards()):
         pass
     assert _only(store).started == _only(store).ended
+
+
+def test_what_was_destroyed_leaves_a_record_of_the_release_that_was_there(store: FakeStore) -> None:
+    clock = FakeClock()
+    rollout: tuple[Operation, ...] = ("upgrade", "verify")
+    for operation in rollout:
+        with _recorded(store, clock, operation=operation):
+            clock.sleep(60)
+    record_end(store, clock, "local")
+    last = store.records("local")[-1]
+    assert (last.operation, last.release_digest, last.passed, last.counts) == ("destroy", R26.digest, True, {})
+
+
+def test_a_region_in_which_nothing_was_rolled_out_leaves_no_record_of_its_end(store: FakeStore) -> None:
+    record_end(store, FakeClock(), "local")
+    assert store.records("local") == ()

@@ -128,6 +128,38 @@ def test_stacks_that_cannot_be_deleted_are_named() -> None:
     assert "clean up" in failed(rungs)
 
 
+def test_what_heat_refuses_for_a_moment_leaves_no_stack_behind() -> None:
+    heat = StandInHeat()
+    for name in ("smoke-20251231T120000-abcdef-chain", "smoke-20251231T120000-abcdef-crowd"):
+        heat.create(name, template={"resources": {}})
+    away = HeatRefused("HTTP 503", status=503)
+
+    def goes_away(result: smoke.RungResult) -> None:
+        if result.name == "more than one engine":
+            heat.refuse.update(list=[away, away], delete=[away])
+
+    report = smoke.climb(heat, FakeClock(), report=goes_away)  # type: ignore[arg-type]
+    assert report.rungs[-1].outcome == "passed"
+    assert not heat.stacks
+
+
+def test_where_heat_stays_away_the_clean_up_says_what_is_left_and_why() -> None:
+    heat = StandInHeat()
+    heat.create("smoke-20251231T120000-abcdef-chain", template={"resources": {}})
+    heat.refuse["delete"] = [HeatRefused("HTTP 503: no server is available", status=503)] * 1000
+    rung = climb(heat, timeout=10)["clean up"]
+    assert rung.outcome == "failed"
+    assert "smoke-20251231T120000-abcdef-chain" in rung.detail
+    assert "(HTTP 503: no server is available)" in rung.detail
+
+
+@pytest.mark.parametrize("page", [Answer(200, "<html>Welcome</html>"), Answer(401, '{"error": "Unauthorized"}')])
+def test_another_service_at_the_cloudformation_endpoint_is_told_from_heats(page: Answer) -> None:
+    rungs = climb(StandInHeat(answers={"http://heat.test:8000/v1/?Action": page}))
+    assert failed(rungs) == {"endpoint cloudformation"}
+    assert "another service" in rungs["endpoint cloudformation"].likely_cause
+
+
 def test_an_interrupted_climb_cleans_up() -> None:
     heat = StandInHeat()
 
@@ -184,6 +216,22 @@ def test_the_witness_is_asked_about_the_stack_while_it_is_made() -> None:
     rungs = climb(StandInHeat(), engines=witness)
     assert rungs["more than one engine"].detail == "at work on 8 resources: a, b"
     assert all(stack.startswith("id-of-smoke-") for stack in asked)
+
+
+def test_workers_that_take_their_turns_are_waited_for() -> None:
+    crowds: list[str] = []
+
+    def witness(stack: str) -> set[str]:
+        crowds.append(stack)
+        return {f"engine-{len(set(crowds))}"}
+
+    rung = climb(StandInHeat(), expect_engines=3, engines=witness)["more than one engine"]
+    assert rung.detail == "at work on 24 resources: engine-1, engine-2, engine-3"
+
+
+def test_of_many_engines_not_every_one_has_to_be_seen_at_work() -> None:
+    some = {f"engine-{number}" for number in range(12)}
+    assert climb(StandInHeat(), expect_engines=200, engines=lambda _: some)["more than one engine"].outcome == "passed"
 
 
 def test_the_chain_explains_what_is_wrong_with_outputs() -> None:

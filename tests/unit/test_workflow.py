@@ -245,6 +245,43 @@ def test_a_promotion_upgrades_and_verifies_and_smokes_and_is_recorded(
     assert sorted(operations) == [("promote", True), ("smoke", True), ("upgrade", True), ("verify", True)]
 
 
+def test_a_region_that_is_not_to_be_reached_once_it_was_upgraded_was_touched(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: Any, **__: Any) -> SmokeReport:
+        raise PreflightUnreachable("api-1: timed out")
+
+    _prove(here, R26)
+    _with_traffic(monkeypatch, GOOD)
+    monkeypatch.setattr(workflow, "verify", lambda *_, **__: GREEN)
+    monkeypatch.setattr(workflow, "climb", gone)
+    monkeypatch.setattr(workflow, "_on", lambda site, fleet: (R26, vhost_of(R26)))
+    with pytest.raises(FleetMixed, match=f"api-1: timed out; .* local-production is on {R26.id}"):
+        here.promote("local-production", "26.0.2")
+    promotions = [one.passed for one in here.store.records("local-production") if one.operation == "promote"]
+    assert promotions == [False]
+
+
+def test_checks_that_failed_are_told_though_smoke_could_not_be_had(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: Any, **__: Any) -> SmokeReport:
+        raise PreflightUnreachable("api-1: timed out")
+
+    red = VerifyReport("local", R25.id, (replace(PASSED, outcome="failed", message="an hour late"),), 1.0)
+    monkeypatch.setattr(workflow, "verify", lambda *_, **__: red)
+    monkeypatch.setattr(workflow, "climb", gone)
+    monkeypatch.setattr(workflow, "_on", lambda site, fleet: (R25, vhost_of(R25)))
+    with pytest.raises(VerificationFailed, match=r"1 checks failed in local: .*an hour late; and smoke could not"):
+        here.require_green("local")
+
+
+def test_what_passed_the_gate_is_what_is_rolled_out(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    _prove(here, R26)
+    asked: list[str] = []
+    monkeypatch.setattr(Pipeline, "plan", lambda self, name, reference: asked.append(reference))
+    here.promote("local-production", "26.0.2", dry_run=True)
+    assert asked == [R26.id]
+
+
 # --- deploy
 
 
@@ -880,6 +917,41 @@ def test_an_upgrade_pauses_after_its_canary_and_says_what_to_type(careful: Here)
         careful.upgrade("local", "26.0.2")
     assert caught.value.hint == "inv canary.promote local, or inv rollback local"
     assert _moved(careful) == ["engine-0"]
+
+
+def test_a_pause_says_what_customers_noticed_until_then(careful: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    _with_traffic(monkeypatch, BAD)
+    with pytest.raises(Inconclusive, match=r"paused: .*; customers noticed: stack a: CREATE_FAILED: no"):
+        careful.upgrade("local", "26.0.2")
+    assert _left(careful, "counts.json")["stacks"]["failed"] == 1
+    (record,) = careful.store.records("local")
+    assert (record.passed, record.counts["stacks_failed"]) == (False, 1)
+    assert "customers noticed" in record.detail
+
+
+def test_what_customers_lost_before_a_pause_is_not_made_up_for_by_the_rest(
+    careful: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workflow, "verify", lambda *_, **__: GREEN)
+    monkeypatch.setattr(workflow, "climb", lambda *_, **__: CLIMBED)
+    monkeypatch.setattr(workflow, "_on", lambda site, fleet: (R26, vhost_of(R26)))
+    _with_traffic(monkeypatch, BAD)
+    with pytest.raises(Inconclusive):
+        careful.upgrade("local", "26.0.2")
+    _with_traffic(monkeypatch, GOOD)
+    careful.promote_canary("local")
+    careful.require_green("local")
+    with pytest.raises(GateRefused, match="customers lost something in the upgrade") as caught:
+        careful.promote("local-production", "26.0.2", dry_run=True)
+    assert caught.value.hint == f"inv rollback local && inv upgrade local --release {R26.id}"
+
+
+def test_a_rollout_goes_on_without_its_build_where_every_host_has_the_release(careful: Here) -> None:
+    with pytest.raises(Inconclusive):
+        careful.upgrade("local", "26.0.2")
+    shutil.rmtree(careful.workspace.cache)
+    careful.promote_canary("local")
+    assert set(careful.machines.current.values()) == {R26.id}
 
 
 def test_a_promoted_canary_goes_on_to_the_release_it_is_on(careful: Here) -> None:
