@@ -6,19 +6,21 @@ Heat has "environments" of its own (parameters and resource_registry): those are
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
-from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
+    StrictBool,
+    StrictInt,
     ValidationError,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -28,7 +30,7 @@ from pipeline.errors import ConfigurationInvalid
 from pipeline.layers import Layered, lay
 from pipeline.policy import Policy
 from pipeline.promotion import Promotion, Verification
-from pipeline.quantities import Seconds
+from pipeline.quantities import Address, Cidr, Lease, Seconds, Written, WrongKey
 from pipeline.secrets import Secrets
 from pipeline.stackrules import StackRules
 from pipeline.yamlfile import Document, read
@@ -52,8 +54,9 @@ __all__ = [
 ALL = "all"  # what commands take for every environment
 DEFAULTS = "defaults"
 STAGES = "stages"
-_NAME = re.compile(r"^[a-z][a-z0-9-]{0,30}$")
-_RELEASE_URL = re.compile(r"https://[^\s\"\\@{}/]+/[^\s\"\\@{}]*\{archive\}[^\s\"\\@{}]*")
+_NAME = Written(r"[a-z][a-z0-9-]{0,30}", "small letters, digits and dashes, 31 at most, and a letter first")
+_RELEASE_URL = r'https://[^\s"\\@{}/]+/[^\s"\\@{}]*\{archive\}[^\s"\\@{}]*'
+_JUMP = Written(r"(\w[^\s@:]*@)?(\w[\w.-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?", "HOST, USER@HOST or USER@HOST:PORT")
 _AMQP, _AMQPS = 5672, 5671  # what IANA has for the broker's protocol, plain and over TLS
 _BESIDE_APIS = (3306, 4369, _AMQPS, _AMQP, 25672)  # what database, Erlang's port mapper and broker have on one machine
 _OF_LOCAL_CLOUD = "local"  # its only flavor and its only image
@@ -77,9 +80,15 @@ class Provider(StrEnum):
     OPENSTACK = "openstack"
 
 
-Name = Annotated[str, Field(pattern=_NAME.pattern, description="small letters, digits and dashes")]
+Name = Annotated[str, _NAME, Field(description="small letters, digits and dashes")]
 
-CloudName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]{0,62}$", description="as OpenStack's own names are")]
+CloudName = Annotated[
+    str,
+    Written(r"[A-Za-z0-9][\w.-]{0,62}", "letters, digits and . _ -, 63 at most, and a letter or digit first"),
+    Field(description="as OpenStack's own names are"),
+]
+
+Sort = Annotated[str, Written(r"\S(.*\S)?", "a name, with no blanks around it")]
 
 
 class _Frozen(BaseModel):
@@ -89,6 +98,7 @@ class _Frozen(BaseModel):
 CLUSTERED = (Role.DATABASE, Role.MESSAGING)
 """The roles whose hosts, where there is more than one, are members of a cluster."""
 _SIZES = (1, 3, 5, 7)
+_ONE, _NONE = {"const": 1}, {"const": 0}
 CONTROL = "control"
 """The stack, and the machine in it, that a small region has in place of one for each role of CONTROLLING."""
 CONTROLLING = (Role.DATABASE, Role.MESSAGING, Role.API, Role.LOADBALANCER)
@@ -105,31 +115,37 @@ class Placement(StrEnum):
 class Hosts(_Frozen):
     """How many hosts a role has, of what size, and where. The local cloud heeds the number alone."""
 
-    count: int = Field(ge=1, le=200)
-    flavor: str = _OF_LOCAL_CLOUD
-    image: str = _OF_LOCAL_CLOUD
+    count: StrictInt = Field(ge=1, le=200)
+    flavor: Sort = _OF_LOCAL_CLOUD
+    image: Sort = _OF_LOCAL_CLOUD
     placement: Placement = Placement.APART_IF_POSSIBLE
     availability_zones: tuple[CloudName, ...] = ()
     """Nova's; hosts go to one after the other."""
-    volume_gb: int = Field(default=0, ge=0, le=65536)
+    volume_gb: StrictInt = Field(default=0, ge=0, le=65536)
     """Size of a root volume to boot from; 0 for the flavor's own disk."""
-    data_volume_gb: int = Field(default=0, ge=0, le=65536)
+    data_volume_gb: StrictInt = Field(default=0, ge=0, le=65536)
     """Size of a volume for what the database or the broker keeps; 0 for none."""
+
+
+def _for_editors(**values: Any) -> Any:
+    """Return a field of hosts that editors hold against more than its own schema; the validators below decide."""
+    # Beside a $ref only what is in allOf counts in editors too: some of them lay the two on one another by their keys.
+    return Field(json_schema_extra={"allOf": [{"properties": values}]})
 
 
 class Topology(_Frozen):
     """The hosts of every role."""
 
-    control: Hosts | None = None
+    control: Annotated[Hosts | None, _for_editors(count=_ONE, data_volume_gb=_NONE)] = None
     """One machine that is database, broker, API and load balancer at once; without it each role has hosts of its own.
 
     Where there is one, the counts of those roles are 1, and their other fields are not heeded.
     """
-    database: Hosts
-    messaging: Hosts
-    api: Hosts
-    engine: Hosts
-    loadbalancer: Hosts
+    database: Annotated[Hosts, _for_editors(count={"enum": [*_SIZES]})]
+    messaging: Annotated[Hosts, _for_editors(count={"enum": [*_SIZES]})]
+    api: Annotated[Hosts, _for_editors(data_volume_gb=_NONE)]
+    engine: Annotated[Hosts, _for_editors(data_volume_gb=_NONE)]
+    loadbalancer: Annotated[Hosts, _for_editors(count=_ONE, data_volume_gb=_NONE)]
 
     def of(self, role: Role) -> Hosts:
         """Return the hosts of `role`."""
@@ -167,23 +183,24 @@ class Topology(_Frozen):
         if self.control is None:
             return self
         if self.control.count != 1:
-            raise ValueError("control.count must be 1: roles that are to have more hosts have hosts of their own")
+            raise WrongKey("control.count", "must be 1: roles that are to have more hosts have hosts of their own")
         if self.control.data_volume_gb:
-            raise ValueError("control.data_volume_gb must be 0: it keeps the data of two services; use volume_gb")
+            raise WrongKey("control.data_volume_gb", "must be 0: it keeps the data of two services; use volume_gb")
         for role in CONTROLLING:
             if self.of(role).count != 1:
-                raise ValueError(f"{role.value}.count must be 1 where there is a control host, which is the one")
+                raise WrongKey(f"{role.value}.count", "must be 1 where there is a control host, which is the one")
         return self
 
     @model_validator(mode="after")
     def _quorums(self) -> Topology:
         if self.loadbalancer.count != 1:
-            raise ValueError("loadbalancer.count must be 1: it holds the one address of the endpoints")
+            raise WrongKey("loadbalancer.count", "must be 1: it holds the one address of the endpoints")
         for role in CLUSTERED:
             if self.of(role).count not in _SIZES:
-                raise ValueError(
-                    f"{role.value}.count must be 1, or 3, 5 or 7 for a cluster: it needs a majority, and one host more "
-                    "than these bears no more losses"
+                raise WrongKey(
+                    f"{role.value}.count",
+                    "must be 1, or 3, 5 or 7 for a cluster: it needs a majority, and one host more than these bears no "
+                    "more losses",
                 )
         return self
 
@@ -191,7 +208,7 @@ class Topology(_Frozen):
     def _data_where_it_is_kept(self) -> Topology:
         for role in (Role.API, Role.ENGINE, Role.LOADBALANCER):
             if self.of(role).data_volume_gb:
-                raise ValueError(f"{role.value}.data_volume_gb must be 0: hosts of this role keep no data")
+                raise WrongKey(f"{role.value}.data_volume_gb", "must be 0: hosts of this role keep no data")
         return self
 
 
@@ -206,42 +223,36 @@ class Endpoints(StrEnum):
 class Network(_Frozen):
     """The network that the hosts share. `cidr` may be left out where the provider decides it."""
 
-    cidr: IPv4Network | None = None
+    cidr: Cidr | None = None
     external_network: str | None = None
-    operator_cidr: IPv4Network | None = None
-    dns: tuple[str, ...] = ()
+    operator_cidr: Cidr | None = None
+    dns: tuple[Address, ...] = ()
     endpoints: Endpoints = Endpoints.FLOATING_IP
     """Floating addresses, of either kind, come from `external_network`: there are none without it."""
 
 
-def _release_url(text: str) -> str:
-    if not _RELEASE_URL.fullmatch(text):
-        raise ValueError("expected an https:// URL with {archive} in it once, and no password")
-    return text
-
-
-ReleaseUrl = Annotated[str, AfterValidator(_release_url)]
+ReleaseUrl = Annotated[str, Written(_RELEASE_URL, "an https:// URL with {archive} in it once, and no password")]
 
 
 class Ssh(_Frozen):
     """How the pipeline logs in, and where hosts find releases: from each other, unless there is a `release_url`."""
 
     user: Name = "pipeline"
-    port: int = Field(default=22, ge=1, le=65535)
+    port: StrictInt = Field(default=22, ge=1, le=65535)
     connect_timeout: Seconds = 20
-    jump: tuple[str, ...] = ()
+    jump: tuple[Annotated[str, WithJsonSchema(_JUMP.json_schema)], ...] = ()
     """Jump hosts on the way, the first one first: USER@HOST:PORT."""
     config: Path | None = None
     """An OpenSSH client configuration whose ProxyJump is heeded where `jump` is not set, as ~/.ssh/config."""
     known_hosts: Path | None = None
     """Where the keys of jump hosts are pinned."""
-    starts: int = Field(default=8, ge=1, le=100)
+    starts: StrictInt = Field(default=8, ge=1, le=100)
     """How many connections are opened at once through one jump host: its sshd drops more (MaxStartups)."""
     identity: Path | None = None
     """A private key to log in with, instead of the environment's own."""
     certificate: Path | None = None
     """The user's certificate for that key, where it is not beside it."""
-    agent: bool = False
+    agent: StrictBool = False
     """Whether keys of an SSH agent are tried too."""
     release_url: ReleaseUrl | None = None
     """Where hosts fetch releases from instead of from here: https://…/{archive}."""
@@ -255,21 +266,21 @@ class HeatSettings(_Frozen):
     """Settings of the deployed Heat."""
 
     region: CloudName
-    creates_region: bool
-    engine_workers: int = Field(ge=1, le=64)
-    engine_threads: int = Field(default=64, ge=1, le=1024)
+    creates_region: StrictBool
+    engine_workers: StrictInt = Field(ge=1, le=64)
+    engine_threads: StrictInt = Field(default=64, ge=1, le=1024)
     """How many resources, and how many requests, each worker has in hand at once (oslo.messaging's pool)."""
-    api_processes: int = Field(ge=1, le=64)
-    api_threads: int = Field(ge=1, le=64)
+    api_processes: StrictInt = Field(ge=1, le=64)
+    api_threads: StrictInt = Field(ge=1, le=64)
     graceful_shutdown_timeout: Seconds
-    api_port: int = Field(default=8004, ge=1024, le=65535)
+    api_port: StrictInt = Field(default=8004, ge=1024, le=65535)
     """From 1024 on, as `cfn_port`: the APIs run as a user that may not listen below."""
-    cfn_port: int = Field(default=8000, ge=1024, le=65535)
+    cfn_port: StrictInt = Field(default=8000, ge=1024, le=65535)
 
     @model_validator(mode="after")
     def _two_ports(self) -> HeatSettings:
         if self.api_port == self.cfn_port:
-            raise ValueError("cfn_port must not be api_port: both APIs listen on the same hosts")
+            raise WrongKey("cfn_port", "must not be api_port: both APIs listen on the same hosts")
         return self
 
 
@@ -283,7 +294,7 @@ class Deadlines(_Frozen):
 class Traffic(_Frozen):
     """The canary's own customers: how many, and how fast they work."""
 
-    clients: int = Field(ge=1, le=64)
+    clients: StrictInt = Field(ge=1, le=64)
     pause: Seconds
     stack_timeout: Seconds
     before: Seconds
@@ -300,14 +311,19 @@ def _lock_url(text: str) -> str:
     return text
 
 
+LockUrl = Annotated[
+    str, AfterValidator(_lock_url), WithJsonSchema({"type": "string", "not": {"pattern": _WITH_PASSWORD.pattern}})
+]
+
+
 class Lock(_Frozen):
     """Where the lock is that keeps two runs apart: tooz's `url`, or files of this workspace.
 
     A killed run's lock is given up after `lease`, with files at once.
     """
 
-    url: Annotated[str, AfterValidator(_lock_url)] | None = None
-    lease: Seconds = 60
+    url: LockUrl | None = None
+    lease: Lease = 60
 
 
 class InternalTls(StrEnum):
@@ -371,8 +387,16 @@ class Environment(_Frozen):
         for stack in topology.stacks if given.data.get("provider") is Provider.OPENSTACK else ():
             for key in ("flavor", "image"):
                 if getattr(getattr(topology, stack), key) == _OF_LOCAL_CLOUD:
-                    raise ValueError(f"{stack}.{key} must be given: {_OF_LOCAL_CLOUD!r} is of the local cloud alone")
+                    raise WrongKey(f"{stack}.{key}", f"must be given: {_OF_LOCAL_CLOUD!r} is of the local cloud alone")
         return topology
+
+    @field_validator("ssh")
+    @classmethod
+    def _jump_hosts(cls, ssh: Ssh) -> Ssh:
+        for index, text in enumerate(ssh.jump):
+            if not _JUMP.fits(text):
+                raise WrongKey(f"jump.{index}", f"must be {_JUMP.expected}")
+        return ssh
 
     @field_validator("heat")
     @classmethod
@@ -380,9 +404,9 @@ class Environment(_Frozen):
         ssh, topology = given.data.get("ssh"), given.data.get("topology")
         for key, port in (("api_port", heat.api_port), ("cfn_port", heat.cfn_port)):
             if ssh and port == ssh.port:
-                raise ValueError(f"{key} must not be ssh.port: sshd listens there")
+                raise WrongKey(key, "must not be ssh.port: sshd listens there")
             if topology and topology.control and port in _BESIDE_APIS:
-                raise ValueError(f"{key} must not be {port}: on a control host database or broker listens there")
+                raise WrongKey(key, f"must not be {port}: on a control host database or broker listens there")
         return heat
 
     @property
@@ -408,8 +432,15 @@ class Environment(_Frozen):
 
 
 def list_environments(directory: Path) -> tuple[str, ...]:
-    """Return the names of the environments in `directory`, sorted, without the defaults and the stages."""
-    return tuple(sorted(path.stem for path in directory.glob("*.yaml") if path.stem not in (ALL, DEFAULTS)))
+    """Return the names of the environments in `directory`, sorted, without the defaults and the stages.
+
+    Only files count: an editor may leave links that lead nowhere beside them.
+    """
+    return tuple(name for name in _files(directory) if name not in (ALL, DEFAULTS))
+
+
+def _files(directory: Path) -> tuple[str, ...]:
+    return tuple(sorted(path.stem for path in directory.glob("*.yaml") if path.is_file()))
 
 
 def load(name: str, directory: Path) -> Environment:
@@ -421,9 +452,9 @@ def load(name: str, directory: Path) -> Environment:
     try:
         environment = Environment.model_validate({**layered.values, "name": name})
     except ValidationError as error:
-        own = layered.documents[-1].path
+        place, mistake = mistakes.told(error, layered)
         raise ConfigurationInvalid(
-            mistakes.told(error, layered), hint=f"edit {own}, then inv env.show {name}"
+            f"{place}: {mistake}", hint=f"edit {place.path}, then inv env.show {name}"
         ) from error
     _check_upstreams(environment, directory, layered)
     return environment
@@ -434,10 +465,12 @@ def layers(name: str, directory: Path) -> Layered:
 
     Raises ConfigurationInvalid for an unknown environment or stage, and for a file that cannot be read.
     """
+    if not _NAME.fits(name):
+        raise _no_name(name, directory)
     path = directory / f"{name}.yaml"
     if name in (ALL, DEFAULTS) or not path.is_file():
-        known = ", ".join(list_environments(directory)) or "none"
-        raise ConfigurationInvalid(f"{path}: no such environment (there are: {known})", hint="inv env.list")
+        known = _there_are(list_environments(directory))
+        raise ConfigurationInvalid(f"{path}: no such environment ({known})", hint="inv env.list")
     own = read(path)
     stage = own.values.get("stage")
     below = [read(directory / f"{DEFAULTS}.yaml"), *([read(_stage_file(stage, own))] if stage is not None else [])]
@@ -448,6 +481,21 @@ def layers(name: str, directory: Path) -> Layered:
     return lay(*below, own)
 
 
+def _no_name(name: str, directory: Path) -> ConfigurationInvalid:
+    """Return the error for what cannot be the name of an environment; a path made of it may lead anywhere."""
+    known = list_environments(directory)
+    if name in known:
+        path = directory / f"{name}.yaml"
+        return ConfigurationInvalid(f"{path}: a name has {_NAME.expected}", hint=f"rename {path}")
+    return ConfigurationInvalid(
+        f"{name!r:.40}: no such environment ({_there_are(known)}); a name has {_NAME.expected}", hint="inv env.list"
+    )
+
+
+def _there_are(known: Sequence[str]) -> str:
+    return f"there are: {', '.join(known) or 'none'}"
+
+
 def _refuse(document: Document, key: str, why: str) -> None:
     if key in document.values:
         place = f"{document.path}:{document.lines[(key,)]}"
@@ -456,11 +504,11 @@ def _refuse(document: Document, key: str, why: str) -> None:
 
 def _stage_file(stage: object, own: Document) -> Path:
     directory = own.path.parent / STAGES
-    known = sorted(path.stem for path in directory.glob("*.yaml"))
+    known = _files(directory)
     if stage not in known:
         raise ConfigurationInvalid(
             f"{own.path}:{own.lines[('stage',)]}: stage: there is no {directory / f'{stage}.yaml'} "
-            f"(there are: {', '.join(known) or 'none'})",
+            f"({_there_are(known)})",
             hint=f"edit {own.path}",
         )
     return directory / f"{stage}.yaml"
@@ -468,7 +516,7 @@ def _stage_file(stage: object, own: Document) -> Path:
 
 def _check_upstreams(environment: Environment, directory: Path, layered: Layered) -> None:
     """Refuse promotions that come from nowhere, or from where they go to."""
-    way, known = [environment.name], list_environments(directory)
+    way, known = [environment.name], list_environments(directory) if environment.promotes_from else ()
     place = layered.nearest(("promotes_from",))
     for upstream in _upstreams(environment.promotes_from, directory):
         if upstream not in known:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
-from pipeline.quantities import Seconds, Share
+from pipeline.quantities import Seconds, Share, WrongKey
 
 __all__ = ["AutoRevert", "Backup", "Canary", "DatabasePolicy", "Drain", "Health", "Order", "Policy"]
 
@@ -49,7 +49,7 @@ class Drain(_Frozen):
 
     timeout: Seconds
     poll: Seconds
-    idle_polls: int = Field(ge=1)
+    idle_polls: StrictInt = Field(ge=1)
 
 
 class Health(_Frozen):
@@ -62,12 +62,12 @@ class Health(_Frozen):
     interval: Seconds
     min_healthy_time: Seconds
     healthy_deadline: Seconds
-    consecutive_errors: int = Field(ge=1, le=100)
+    consecutive_errors: StrictInt = Field(ge=1, le=100)
 
     @model_validator(mode="after")
     def _in_time(self) -> Health:
         if self.min_healthy_time >= self.healthy_deadline:
-            raise ValueError("min_healthy_time must be shorter than healthy_deadline, or no host is ever healthy")
+            raise WrongKey("min_healthy_time", "must be shorter than healthy_deadline, or no host is ever healthy")
         return self
 
 
@@ -75,7 +75,7 @@ class Canary(_Frozen):
     """How long the first batch proves itself, and whether the rollout then goes on without a person's word."""
 
     soak: Seconds
-    auto_promote: bool
+    auto_promote: StrictBool
 
 
 class DatabasePolicy(_Frozen):
@@ -100,6 +100,6 @@ class Policy(_Frozen):
     batch_wait: Seconds
     canary: Canary
     progress_deadline: Seconds
-    max_fail: int = Field(ge=0)
+    max_fail: StrictInt = Field(ge=0)
     auto_revert: AutoRevert
     database: DatabasePolicy

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictInt
 
 from pipeline.quantities import Seconds
 
@@ -40,7 +40,7 @@ class Verification(_Frozen):
 
     clock_skew: Seconds = 2
     """How far clocks of hosts and of this machine may be apart: tokens and engines' rows are compared by them."""
-    free_mib: int = Field(default=1024, ge=1)
+    free_mib: StrictInt = Field(default=1024, ge=1)
     """MiB that must be free on every host: what installing the next release takes, with room for logs."""
     certificate: Seconds = 14 * 86400
     """How long a certificate must still last: time to notice, and to have it renewed."""

@@ -6,11 +6,13 @@ One schema serves them all: a file is laid on others, so it needs no key. `stage
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from pipeline.environment import Environment
+from pipeline.errors import ConfigurationInvalid
 
-__all__ = ["FILE", "schema_text"]
+__all__ = ["FILE", "require_current", "schema_text", "write"]
 
 FILE = "schema.json"  # beside the defaults; the first line of every file names it
 _NAMED = ("properties", "$defs")
@@ -27,6 +29,27 @@ def schema_text() -> str:
         "description": "Made by inv env.schema: change pipeline/environment.py instead.",
     }
     return json.dumps({**made, **head}, indent=2, ensure_ascii=False) + "\n"
+
+
+def write(path: Path) -> None:
+    """Write the schema to `path`. Raises ConfigurationInvalid where that cannot be written."""
+    try:
+        path.write_text(schema_text(), encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationInvalid(
+            f"{path}: cannot be written: {error.strerror}", hint=f"move {path} away, then inv env.schema"
+        ) from error
+
+
+def require_current(path: Path) -> None:
+    """Raise ConfigurationInvalid where `path` is not what `write` would write, or cannot be read."""
+    try:
+        # Bytes: what is no text at all is not current either.
+        current = path.is_file() and path.read_bytes() == schema_text().encode()
+    except OSError as error:
+        raise ConfigurationInvalid(f"{path}: cannot be read: {error.strerror}", hint=f"ls -ld {path}") from error
+    if not current:
+        raise ConfigurationInvalid(f"{path}: is not what the models say", hint="inv env.schema")
 
 
 def _partial(schema: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from pipeline.quantities import Seconds
 
@@ -27,7 +27,7 @@ class StackRule(_Frozen):
     """The rules of one stack."""
 
     timeout: Seconds | None = Field(default=None, description="how long an action may take; deadlines.stack where null")
-    protected: bool = Field(default=False, description="nothing in it is replaced or deleted unless it is named")
+    protected: StrictBool = Field(default=False, description="nothing in it is replaced or deleted unless it is named")
 
 
 class StackRules(_Frozen):

@@ -107,10 +107,10 @@ class Pipeline:
         Raises ConfigurationInvalid where it is checked and not what it would be written as.
         """
         path = self.workspace.environments / schema.FILE
-        if not check:
-            path.write_text(schema.schema_text(), encoding="utf-8")
-        elif not path.is_file() or path.read_text(encoding="utf-8") != schema.schema_text():
-            raise ConfigurationInvalid(f"{path}: is not what the models say", hint="inv env.schema")
+        if check:
+            schema.require_current(path)
+        else:
+            schema.write(path)
         return path
 
     @property

@@ -5,6 +5,7 @@ What PyYAML lets pass is refused: a key given twice, aliases that write out more
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +21,7 @@ __all__ = ["MOST", "Document", "Key", "read"]
 
 MOST = 10_000  # values in one document, with each alias written out: the shipped files have some 100
 _MERGE = "tag:yaml.org,2002:merge"
+_HALF = re.compile("[\ud800-\udfff]")  # of a pair, as \u of JSON has them
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +41,10 @@ def read(path: Path) -> Document:
     try:
         stamp = path.stat()
         return _read(path, stamp.st_mtime_ns, stamp.st_size, stamp.st_ino)
+    except FileNotFoundError as error:
+        raise ConfigurationInvalid(f"{path}: cannot be read: {error.strerror}", hint=f"restore {path}") from error
     except OSError as error:
-        raise ConfigurationInvalid(f"{path}: cannot be read: {error.strerror}", hint="inv env.list") from error
+        raise ConfigurationInvalid(f"{path}: cannot be read: {error.strerror}", hint=f"ls -ld {path}") from error
 
 
 @lru_cache(maxsize=1024)
@@ -79,13 +83,19 @@ def _lines(node: yaml.Node | None, key: Key = ()) -> Iterator[tuple[Key, int]]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML that refuses a key given twice, and says where it could not make a value of a scalar."""
+    """YAML that refuses a key given twice or half a character, and says where it could not make a value of a scalar."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
         except MISREAD as error:
             raise marked(f"no value can be made of this: {str(error).splitlines()[0]}", node) from error
+
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        value = super().construct_scalar(node)
+        if isinstance(value, str) and _HALF.search(value):
+            raise marked("half a character cannot be stored or sent: write the whole one", node)
+        return value
 
 
 def _unique_mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,9 +15,11 @@ from pipeline.access import cloud_of
 from pipeline.consequences import consequences, hosts_leaving
 from pipeline.demo import Proof
 from pipeline.deploy import Launcher
+from pipeline.edges.clock import wait_until
 from pipeline.edges.heat import Heat
 from pipeline.environment import Environment
 from pipeline.errors import FailedAndReverted, PlanStale, ProtectedRefused
+from pipeline.localcloud import status
 from pipeline.plan import Act, Plan, from_json, to_json
 from pipeline.render import RenderedStack
 from pipeline.stackrules import StackRules
@@ -177,6 +178,10 @@ def test_an_engine_goes_drained_and_comes_back_on_the_release(story: Proof, pipe
     assert pipeline.verify("local").ok
 
 
+def _is_off(pipeline: Pipeline, machine: str) -> bool:
+    return {one.name: one.state for one in status(pipeline.workspace.cloud).hosts}[machine] == "stopped"
+
+
 @pytest.mark.long
 def test_drift_of_a_machine_and_of_a_file_is_found_and_mended(story: Proof, pipeline: Pipeline) -> None:
     assert pipeline.drift("local").found == 0
@@ -185,7 +190,7 @@ def test_drift_of_a_machine_and_of_a_file_is_found_and_mended(story: Proof, pipe
         site.remote.run(host, "echo '# by hand' >>/etc/systemd/system/heat-api.service")
         engine = site.region.inventory.host("engine-1")
         site.remote.run(engine, "systemctl poweroff --no-block", check=False)
-    time.sleep(8)
+    wait_until(lambda: _is_off(pipeline, "local-engine-1"), pipeline.clock, timeout=120, what="engine-1 to be off")
     found = pipeline.drift("local")
     assert {one.stack: one.status for one in found.stacks if one.found} == {"local-engine": "CHECK_FAILED"}
     assert any("Local::Machine" in text for one in found.stacks for text in one.changed)

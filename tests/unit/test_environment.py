@@ -195,6 +195,123 @@ def test_a_mistake_in_the_defaults_is_named_there(directory: Path) -> None:
     assert "defaults.yaml:" in _refused(directory).message
 
 
+def test_the_file_to_edit_is_the_one_that_is_wrong(staged: Path) -> None:
+    _write(staged / "stages", "lab", "cloud: seed\ntraffic: {before: soon}\n")
+    assert _refused(staged).hint == f"edit {staged}/stages/lab.yaml, then inv env.show here"
+    _write(staged / "stages", "lab", "cloud: seed\n")
+    _write(staged, "here", "stage: lab\nheat: {region: here}\ntraffic: {before: soon}\n")
+    assert _refused(staged).hint == f"edit {staged}/here.yaml, then inv env.show here"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (
+            "topology: {loadbalancer: {count: 2}}",
+            "topology: loadbalancer.count must be 1: it holds the one address of the",
+        ),
+        ("topology: {database: {count: 2}}", "topology: database.count must be 1, or 3, 5 or 7 for a cluster: "),
+        ("topology: {engine: {data_volume_gb: 2}}", "topology: engine.data_volume_gb must be 0: hosts of this role"),
+        ("topology: {api: {image: local}}", "topology: api.image must be given: 'local' is of the local cloud alone"),
+        ("policies: {health: {min_healthy_time: 6m}}", "policies.health: min_healthy_time must be shorter than"),
+        ("heat: {cfn_port: 8004}", "heat: cfn_port must not be api_port: both APIs listen on the same hosts"),
+        ("ssh: {jump: ['not a host!']}", "ssh: jump.0 must be HOST, USER@HOST or USER@HOST:PORT"),
+    ],
+)
+def test_a_mistake_of_one_key_among_others_is_told_where_that_key_was_set_and_without_the_others(
+    staged: Path, wrong: str, told: str
+) -> None:
+    _write(staged / "stages", "lab", f"cloud: seed\n{wrong}\n")
+    more = "topology: {engine: {count: 3}}\npolicies: {health: {interval: 1s}}\nssh: {user: me}\n"
+    _write(staged, "here", f"stage: lab\nheat: {{region: here}}\n{more}")
+    refused = _refused(staged)
+    assert refused.message.startswith(f"{staged}/stages/lab.yaml:2: {told}")
+    assert "found" not in refused.message
+    assert refused.hint.startswith(f"edit {staged}/stages/lab.yaml, ")
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("network: {cidr: garbage}", "network.cidr: expected an IPv4 network such as 10.20.0.0/24, found 'garbage'"),
+        ("network: {cidr: 10}", "network.cidr: expected an IPv4 network such as 10.20.0.0/24, found 10"),
+        (
+            "network: {cidr: 10.0.0.9/24}",
+            "network.cidr: expected the first address of a network, as 10.0.0.0/24, found ",
+        ),
+        (
+            "network: {dns: [9.9.9.9, garbage]}",
+            "network.dns.1: expected an IPv4 address such as 9.9.9.9, found 'garbage'",
+        ),
+        (
+            "promotes_from: Foo",
+            "promotes_from: expected small letters, digits and dashes, 31 at most, and a letter first",
+        ),
+        ("region: a b", "region: expected letters, digits and . _ -, 63 at most, and a letter or digit first, found "),
+        (
+            "topology: {engine: {flavor: ''}}",
+            "topology.engine.flavor: expected a name, with no blanks around it, found ''",
+        ),
+        ("topology: {engine: {count: true}}", "topology.engine.count: expected a valid integer, found True"),
+        ("policies: {serial: []}", "policies.serial: expected at least 1 in the list, found []"),
+        ("policies: {serial: 5}", "policies.serial: expected a list, found 5"),
+        ("ssh: {agent: 'yes'}", "ssh.agent: expected true or false, found 'yes'"),
+        ("ssh: {config: 5}", "ssh.config: expected a path, found 5"),
+        ("tls: 5", "tls: expected a mapping of keys to values, found 5"),
+        ("description: 5", "description: expected text, found 5"),
+        ("network: {external_network: {a: 1}}", "network.external_network: expected text"),
+        ("secrets: {vault: {address: me}}", "secrets.vault.address: expected text that fits '"),
+    ],
+)
+def test_what_was_expected_is_told_in_words_of_files(directory: Path, line: str, told: str) -> None:
+    _write(directory, "here", f"cloud: seed\nheat: {{region: here}}\n{line}\n")
+    assert _refused(directory).message.startswith(f"{directory}/here.yaml:3: {told}")
+
+
+def test_what_was_found_is_quoted_only_as_far_as_a_line_goes(directory: Path) -> None:
+    _write(directory, "here", f"cloud: seed\nheat: {{region: here}}\nregion: {'x' * 5000}\n")
+    assert len(_refused(directory).message.removeprefix(str(directory))) < 300
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "topology: {engine: {count: '3'}}",
+        "network: {cidr: true}",
+        "network: {operator_cidr: 10.0.0.0/255.0.0.0}",
+        "network: {dns: ['']}",
+        "network: {dns: [9.9.9]}",
+        "policies: {batch_wait: true}",
+        "policies: {batch_wait: '1e3'}",
+        "policies: {batch_wait: '1_000'}",
+        "policies: {serial: [true]}",
+        "policies: {max_unavailable: '025%'}",
+        "policies: {canary: {auto_promote: 'yes'}}",
+        "stacks: {each: {engine: {protected: 1}}}",
+        "verification: {free_mib: '5'}",
+        "lock: {lease: 0}",
+        "lock: {lease: 0s}",
+        "promotion: {max_age: 1000000d}",
+        f"promotion: {{max_age: 1{'0' * 400}}}",
+        "ssh: {jump: ['']}",
+        "ssh: {jump: ['-oProxyCommand=x@gate']}",
+        "ssh: {jump: ['gate:ssh']}",
+        "topology: {engine: {image: ' '}}",
+    ],
+)
+def test_nothing_is_read_as_what_it_only_resembles(directory: Path, line: str) -> None:
+    _write(directory, "here", f"cloud: seed\nheat: {{region: here}}\n{line}\n")
+    assert f"{directory}/here.yaml:3: " in _refused(directory).message
+
+
+@pytest.mark.parametrize(
+    "jump", ["gate", "gate.example.org:2222", "ops@gate", "me@198.51.100.7:22", "a@[2001:db8::1]:22"]
+)
+def test_a_jump_host_is_written_as_ssh_takes_it(directory: Path, jump: str) -> None:
+    _write(directory, "here", f"cloud: seed\nheat: {{region: here}}\nssh: {{jump: ['{jump}']}}\n")
+    assert load("here", directory).ssh.jump == (jump,)
+
+
 def test_several_mistakes_are_counted(directory: Path) -> None:
     _write(directory, "here", "cloud: seed\nheat: {region: here}\ncolour: blue\nshape: round\n")
     assert "(and 1 more)" in _refused(directory).message
@@ -228,11 +345,48 @@ def test_yaml_merges_may_be_overridden(directory: Path) -> None:
     assert load("here", directory).topology.engine.count == 7
 
 
-@pytest.mark.parametrize("name", ["nowhere", "defaults", "../here"])
+@pytest.mark.parametrize("name", ["nowhere", "defaults", "../here", "", "a/b", "h" * 300, "Here", "here\n", "\0"])
 def test_an_unknown_environment_names_those_there_are(directory: Path, name: str) -> None:
     error = _refused(directory, name)
     assert "(there are: here)" in error.message
     assert error.hint == "inv env.list"
+
+
+def test_what_a_name_is_made_of_is_said_where_it_is_none(directory: Path) -> None:
+    (directory / "below").mkdir()
+    for name in ("../" + directory.name + "/here", "n" * 300):
+        message = _refused(directory, name).message
+        assert message.startswith(f"{name!r:.40}: no such environment ")
+        assert message.endswith("a name has small letters, digits and dashes, 31 at most, and a letter first")
+
+
+def test_a_file_whose_name_no_environment_may_have_is_to_be_renamed(directory: Path) -> None:
+    _write(directory, "Prod", "cloud: seed\nheat: {region: prod}\n")
+    assert list_environments(directory) == ("Prod", "here")
+    assert _refused(directory, "Prod").message.startswith(f"{directory}/Prod.yaml: a name has small letters, ")
+    assert _refused(directory, "Prod").hint == f"rename {directory}/Prod.yaml"
+
+
+def test_only_files_are_environments(directory: Path) -> None:
+    (directory / "loop.yaml").symlink_to("loop.yaml")
+    (directory / "dangling.yaml").symlink_to("nowhere")
+    (directory / "folder.yaml").mkdir()
+    assert list_environments(directory) == ("here",)
+    for name in ("loop", "dangling", "folder"):
+        assert "no such environment (there are: here)" in _refused(directory, name).message
+
+
+def test_a_stage_that_is_no_file_is_none(staged: Path) -> None:
+    (staged / "stages/loop.yaml").symlink_to("loop.yaml")
+    _write(staged, "here", "cloud: seed\nstage: loop\nheat: {region: here}\n")
+    assert _refused(staged).message.endswith("(there are: lab)")
+
+
+def test_defaults_that_are_not_there_are_to_be_restored(directory: Path) -> None:
+    (directory / "defaults.yaml").unlink()
+    refused = _refused(directory)
+    assert refused.message == f"{directory}/defaults.yaml: cannot be read: No such file or directory"
+    assert refused.hint == f"restore {directory}/defaults.yaml"
 
 
 def test_an_environment_cannot_be_promoted_from_one_that_is_not_there(directory: Path) -> None:

@@ -12,6 +12,7 @@ from builders import LOCAL, ROOT, TEMPLATES
 
 from pipeline.environment import Provider, Role, list_environments, load
 from pipeline.errors import ConfigurationInvalid
+from pipeline.layers import Place
 from pipeline.render import GIVEN, RenderedStack, launch_order, render, render_text, write
 from pipeline.secrets import Secrets
 from pipeline.stackrules import StackRules
@@ -21,6 +22,7 @@ RENEW = "rm -r tests/golden && inv render all --out tests/golden"
 SHIPPED = list_environments(ROOT / "environments")
 BARE = LOCAL.model_copy(update={"stacks": StackRules()})
 """The local environment without rules for its stacks, which templates of a test need not have."""
+LISTING = Place(Path("stacks.yaml.j2"))
 
 
 def _stack(name: str, **inputs: str) -> RenderedStack:
@@ -176,7 +178,7 @@ def test_what_the_pipeline_gives_is_no_stack_to_wait_for() -> None:
     stack = _stack("engine", key="given.ssh_public_key", network="network.network")
     assert stack.inputs["key"] == (GIVEN, "ssh_public_key")
     assert stack.needs == {"network"}
-    assert launch_order([stack, _stack("network", key="given.any")])[0].name == "network"
+    assert launch_order([stack, _stack("network", key="given.any")], LISTING)[0].name == "network"
 
 
 def test_the_environment_for_heat_holds_the_registry_and_the_values_it_is_launched_with(
@@ -275,20 +277,37 @@ def test_bad_syntax_is_named_with_file_and_line(tmp_path: Path) -> None:
 
 def test_a_stack_without_a_template_is_named(tmp_path: Path) -> None:
     templates = _templates(tmp_path, stacks="ghost: {}\n")
-    assert _refused(templates).message == f"{tmp_path}/ghost.yaml.j2: no such template"
+    refused = _refused(templates)
+    assert refused.message == f"{tmp_path}/stacks.yaml.j2: there is no {tmp_path}/ghost.yaml.j2"
+    assert refused.hint == f"edit {tmp_path}/stacks.yaml.j2"
 
 
 def test_a_template_that_renders_to_bad_yaml_is_named_with_the_rendered_line(tmp_path: Path) -> None:
     templates = _templates(tmp_path, stacks="one: {}\n", one="{% for x in [1, 2] %}\na: [{{ x }}\n{% endfor %}\n")
     refused = _refused(templates)
-    assert refused.message.startswith("one.yaml.j2: rendered line 2: ")
-    assert refused.hint == "inv render ENV --out DIR"
+    assert refused.message.startswith(f"{tmp_path}/one.yaml.j2: rendered line 2: ")
+    assert refused.message.endswith(", near 'a: [2'")
+    assert refused.hint == f"edit {tmp_path}/one.yaml.j2"
+
+
+def test_where_the_rendered_line_is_blank_the_last_that_is_not_is_quoted_and_no_more_of_it_than_helps(
+    tmp_path: Path,
+) -> None:
+    templates = _templates(tmp_path, stacks="one: {}\n", one="a: [1\nb" + 200 * "x" + ": [2\n\n\n")
+    assert _refused(templates).message.endswith(f", near 'b{99 * 'x'}'")
+
+
+def test_a_template_that_renders_to_more_levels_than_are_read_is_named(tmp_path: Path) -> None:
+    templates = _templates(tmp_path, stacks="one: {}\n", one="a: " + 3000 * "[" + 3000 * "]")
+    assert "is nested too deep" in _refused(templates).message
+    assert _refused(templates).hint == f"edit {tmp_path}/one.yaml.j2"
 
 
 @pytest.mark.parametrize("text", ["", "- a\n", "word\n"])
 def test_a_template_must_render_to_a_mapping(tmp_path: Path, text: str) -> None:
     templates = _templates(tmp_path, stacks="one: {}\n", one=text)
-    assert _refused(templates).message == "one.yaml.j2: expected a mapping when rendered"
+    assert _refused(templates).message == f"{tmp_path}/one.yaml.j2: expected a mapping when rendered"
+    assert _refused(templates).hint == f"edit {tmp_path}/one.yaml.j2"
 
 
 def test_a_stack_may_take_nothing_at_all(tmp_path: Path) -> None:
@@ -311,36 +330,83 @@ def test_a_stack_may_take_nothing_at_all(tmp_path: Path) -> None:
     ],
 )
 def test_an_entry_of_another_shape_is_named(tmp_path: Path, listing: str, told: str) -> None:
-    message = _refused(_templates(tmp_path, stacks=listing, one="a: 1\n")).message
-    assert message.startswith(f"stacks.yaml.j2: {told}")
+    refused = _refused(_templates(tmp_path, stacks=listing, one="a: 1\n"))
+    assert refused.message.startswith(f"{tmp_path}/stacks.yaml.j2: {told}")
+    assert refused.hint == f"edit {tmp_path}/stacks.yaml.j2"
 
 
 def test_a_character_that_yaml_does_not_take_is_named_with_the_rendered_line(tmp_path: Path) -> None:
     templates = _templates(tmp_path, stacks="one: {}\n", one="a: 1\nb: \x07\n")
-    assert _refused(templates).message == "one.yaml.j2: rendered line 2: character #x0007 is not allowed"
+    told = "rendered line 2: character #x0007 is not allowed, near 'b: \\x07'"
+    assert _refused(templates).message == f"{tmp_path}/one.yaml.j2: {told}"
 
 
 def test_an_unknown_stack_among_inputs_is_named(tmp_path: Path) -> None:
     templates = _templates(tmp_path, stacks="one: {from: {a: nowhere.a}}\n", one="a: 1\n")
-    assert _refused(templates).message == "stacks.yaml.j2: one: from: there is no stack 'nowhere'"
+    assert _refused(templates).message == f"{tmp_path}/stacks.yaml.j2: one: from: there is no stack 'nowhere'"
+    assert _refused(templates).hint == f"edit {tmp_path}/stacks.yaml.j2"
 
 
 def test_a_cycle_is_told_whole() -> None:
     stacks = [_stack("one", a="two.a"), _stack("two", a="three.a"), _stack("three", a="one.a")]
-    with pytest.raises(ConfigurationInvalid, match=r"a cycle: (\w+ → ){3}\w+$"):
-        launch_order(stacks)
+    with pytest.raises(ConfigurationInvalid, match=r"a cycle: (\w+ → ){3}\w+\n") as caught:
+        launch_order(stacks, LISTING)
+    assert caught.value.hint == "edit stacks.yaml.j2"
 
 
 def test_a_provider_without_its_files_is_named(tmp_path: Path) -> None:
     (tmp_path / "stacks.yaml.j2").write_text("one: {}\n", "utf-8")
-    with pytest.raises(ConfigurationInvalid, match=r"providers/local/network\.yaml: cannot be read"):
+    with pytest.raises(ConfigurationInvalid, match=r"providers/local/network\.yaml: cannot be read") as caught:
         render(BARE, tmp_path)
+    assert caught.value.hint == f"restore {tmp_path}/providers/local/network.yaml"
 
 
 def test_a_file_of_a_provider_that_is_no_text_is_named(tmp_path: Path) -> None:
     templates = _templates(tmp_path, stacks="one: {}\n", one="a: 1\n")
     (templates / "providers/local/host.yaml").write_bytes(b"\xff")
     assert _refused(templates).message == f"{tmp_path}/providers/local/host.yaml: cannot be read: it is not UTF-8"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ nobody }}",
+        "{{ 1 / 0 }}",
+        "{{ 1 + 'x' }}",
+        "{% for x %}",
+        "{{ x | nofilter }}",
+        "{% include 'below/part.yaml.j2' %}",
+    ],
+)
+def test_what_is_wrong_in_a_template_names_the_template_to_edit(tmp_path: Path, text: str) -> None:
+    (tmp_path / "below").mkdir()
+    templates = _templates(tmp_path, stacks="one: {}\n", one="{% include 'below/part.yaml.j2' %}\n")
+    (templates / "below/part.yaml.j2").write_text(text, "utf-8")
+    assert _refused(templates).hint == f"edit {tmp_path}/below/part.yaml.j2"
+
+
+@pytest.mark.parametrize(
+    "asking", ["{% include 'no.j2' %}", "{% import 'no.j2' as no %}", "{% include ['nor.j2', 'no.j2'] %}"]
+)
+def test_who_asks_for_a_template_that_there_is_not_is_named_with_its_line(tmp_path: Path, asking: str) -> None:
+    refused = _refused(_templates(tmp_path, stacks="one: {}\n", one=f"a: 1\n{asking}\n"))
+    assert refused.message == f"{tmp_path}/one.yaml.j2:2: there is no {tmp_path}/no.j2"
+    assert refused.hint == f"edit {tmp_path}/one.yaml.j2"
+
+
+def test_a_template_that_the_pipeline_asks_for_and_there_is_not_is_to_be_restored(tmp_path: Path) -> None:
+    refused = _refused(tmp_path)
+    assert refused.message == f"{tmp_path}/stacks.yaml.j2: no such template"
+    assert refused.hint == f"restore {tmp_path}/stacks.yaml.j2"
+
+
+@pytest.mark.parametrize("included", [False, True])
+def test_a_template_that_is_not_utf_8_is_named_with_its_line(tmp_path: Path, included: bool) -> None:
+    templates = _templates(tmp_path, stacks="one: {}\n", one="{% include 'part.yaml.j2' %}\n")
+    wrong = templates / ("part.yaml.j2" if included else "one.yaml.j2")
+    wrong.write_bytes(b"a: 1\n# gr\xfcn\n")
+    assert _refused(templates).message == f"{wrong}:2: is not UTF-8"
+    assert _refused(templates).hint == f"edit {wrong}"
 
 
 def test_text_is_not_escaped_as_html_would_be(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.environment import Environment, list_environments
-from pipeline.quantities import Seconds, Share
-from pipeline.schema import FILE, schema_text
+from pipeline.errors import ConfigurationInvalid
+from pipeline.quantities import Cidr, Seconds, Share
+from pipeline.schema import FILE, require_current, schema_text, write
 from pipeline.yamlfile import read
 
 SHIPPED = Path(__file__).parents[2] / "environments"
@@ -66,6 +67,10 @@ def test_there_are_files_of_every_kind() -> None:
         {"ssh": {"release_url": None}},
         {"promotion": {"max_age": "7d", "evidence": ["smoke"]}},
         {"secrets": {"database_password": "vault:secret/heat/east#database"}},
+        {"topology": {"database": {"count": 3, "data_volume_gb": 5}, "control": None}},
+        {"network": {"cidr": "10.20.0.0/24", "dns": ["9.9.9.9"], "operator_cidr": "192.0.2.7"}},
+        {"ssh": {"jump": ["ops@gate:2222"], "release_url": "https://a/{archive}"}},
+        {"lock": {"lease": "1m", "url": "redis://team"}},
     ],
 )
 def test_a_part_of_an_environment_is_enough(part: dict[str, Any]) -> None:
@@ -90,6 +95,28 @@ def test_a_part_of_an_environment_is_enough(part: dict[str, Any]) -> None:
         {"promotion": {"evidence": ["hope"]}},
         {"secrets": {"database_password": "hunter2"}},
         {"secrets": {"root_password": "env:ROOT"}},
+        {"topology": {"engine": {"count": True}}},
+        {"topology": {"engine": {"count": "3"}}},
+        {"topology": {"engine": {"flavor": ""}}},
+        {"topology": {"engine": {"data_volume_gb": 5}}},
+        {"topology": {"database": {"count": 2}}},
+        {"topology": {"loadbalancer": {"count": 2}}},
+        {"topology": {"control": {"count": 2}}},
+        {"network": {"cidr": "garbage"}},
+        {"network": {"cidr": 10}},
+        {"network": {"dns": ["garbage"]}},
+        {"network": {"dns": [""]}},
+        {"ssh": {"jump": ["not a host!"]}},
+        {"ssh": {"release_url": "http://a/{archive}"}},
+        {"lock": {"lease": 0}},
+        {"lock": {"lease": "0s"}},
+        {"lock": {"url": "redis://me:word@team"}},
+        {"deadlines": {"stack": float("inf")}},
+        {"deadlines": {"stack": "1000000d"}},
+        {"deadlines": {"stack": True}},
+        {"policies": {"serial": [True]}},
+        {"policies": {"serial": ["025%"]}},
+        {"policies": {"canary": {"auto_promote": "yes"}}},
     ],
 )
 def test_what_no_file_may_say_is_refused(wrong: dict[str, Any]) -> None:
@@ -106,6 +133,20 @@ def test_what_no_file_may_say_is_refused(wrong: dict[str, Any]) -> None:
 def test_the_schema_takes_no_span_of_time_that_does_not_load(span: str | float) -> None:
     if _takes({"deadlines": {"stack": span}}):
         assert _loads(Seconds, span)
+
+
+@given(st.from_regex(r"\d{1,10}(\.\d{1,2})?\s?[smhd]?", fullmatch=True))
+def test_a_span_of_time_that_loads_is_one_that_the_schema_takes(span: str) -> None:
+    assert _takes({"deadlines": {"stack": span}}) is _loads(Seconds, span)
+
+
+@given(
+    st.one_of(st.from_regex(r"[0-2]?\d{0,2}(\.[0-2]?\d{1,2}){3}(/\d{1,2})?\s?", fullmatch=True), st.text(max_size=9))
+)
+def test_the_schema_takes_every_network_that_loads_and_no_text_that_is_none(text: str) -> None:
+    taken = _takes({"network": {"cidr": text}})
+    assert taken or not _loads(Cidr, text)
+    assert not taken or _loads(Cidr, text) or "/" in text  # that the first address is to be given, no schema can say
 
 
 @given(st.one_of(st.from_regex(r"\d{1,3}%", fullmatch=True), st.text(max_size=5), st.integers()))
@@ -129,3 +170,36 @@ def test_every_share_is_taken(share: str | int) -> None:
 def test_editors_are_told_what_a_key_means() -> None:
     assert SCHEMA["properties"]["promotes_from"]["description"] == Environment.model_fields["promotes_from"].description
     assert SCHEMA["properties"].keys() == Environment.model_fields.keys() - {"name"}
+
+
+def test_what_was_written_is_current(tmp_path: Path) -> None:
+    write(tmp_path / FILE)
+    require_current(tmp_path / FILE)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}", b"\xff\xfe"])
+def test_a_schema_that_is_not_what_the_models_say_is_to_be_written_again(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / FILE
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ConfigurationInvalid, match=r"schema\.json: is not what the models say") as caught:
+        require_current(path)
+    assert caught.value.hint == "inv env.schema"
+    write(path)
+    require_current(path)
+
+
+def test_a_directory_where_the_schema_should_be_is_named(tmp_path: Path) -> None:
+    path = tmp_path / FILE
+    path.mkdir()
+    with pytest.raises(ConfigurationInvalid, match="is not what the models say"):
+        require_current(path)
+    with pytest.raises(ConfigurationInvalid, match=r"schema\.json: cannot be written: Is a directory") as caught:
+        write(path)
+    assert caught.value.hint == f"move {path} away, then inv env.schema"
+
+
+def test_a_schema_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / FILE).symlink_to("/proc/self/mem")
+    with pytest.raises(ConfigurationInvalid, match=r"schema\.json: cannot be read: Input/output error"):
+        require_current(tmp_path / FILE)

@@ -80,6 +80,8 @@ def test_an_alias_cannot_stand_for_what_it_is_in(tmp_path: Path, text: str) -> N
         ("a: !!timestamp x\n", "here.yaml:1: no value can be made of this: "),
         ("a: *b\n", "here.yaml:1: found undefined alias 'b'"),
         ("[" * 3000, "here.yaml: is nested too deep"),
+        ('a: "\\ud800"\n', "here.yaml:1: half a character cannot be stored or sent"),
+        ('a: 1\n"\\udfff": 2\n', "here.yaml:2: half a character cannot be stored or sent"),
         ("a: \x00\n", "here.yaml: is not UTF-8 YAML"),
         ("a: 1\n---\nb: 2\n", "here.yaml:2: but found another document"),
         ("- a\n", "here.yaml: expected a mapping of keys to values"),
@@ -92,8 +94,17 @@ def test_what_cannot_be_read_is_named_with_its_line(tmp_path: Path, text: str, e
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationInvalid, match=r"nowhere\.yaml: cannot be read: No such file"):
+    with pytest.raises(ConfigurationInvalid, match=r"nowhere\.yaml: cannot be read: No such file") as caught:
         read(tmp_path / "nowhere.yaml")
+    assert caught.value.hint == f"restore {tmp_path}/nowhere.yaml"
+
+
+def test_what_is_no_file_is_to_be_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "loop.yaml").symlink_to("loop.yaml")
+    for path in (tmp_path / "loop.yaml", tmp_path):
+        with pytest.raises(ConfigurationInvalid, match="cannot be read") as caught:
+            read(path)
+        assert caught.value.hint == f"ls -ld {path}"
 
 
 def test_a_file_is_read_once_until_it_changes(tmp_path: Path) -> None:
