@@ -8,15 +8,19 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import re
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from invoke.collection import Collection
 from invoke.context import Context
+from invoke.exceptions import Exit, ParseError
+from invoke.program import Program
 from invoke.tasks import task
 
 if TYPE_CHECKING:
@@ -28,33 +32,26 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent
 _OWN = sys.argv[: sys.argv.index("--")] if "--" in sys.argv else sys.argv  # what follows is for hosts
-DEBUG = "--debug" in _OWN or "-d" in _OWN
+_HELP, _DEBUG = {"--help", "-h"}, {"--debug", "-d"}
+DEBUG = not _DEBUG.isdisjoint(_OWN)
 
 
-def command(*positional: str, **options: Any) -> Callable[[Callable[..., None]], Any]:
-    """Make a task of a function; a PipelineError becomes one message and its exit code (../shared/rollout.md)."""
+def command(*positional: str, taken: Sequence[str] = (), **options: Any) -> Callable[[Callable[..., None]], Any]:
+    """Make a task of a function; a PipelineError becomes one message and its exit code (../shared/rollout.md).
+
+    What begins with - is refused in place of a positional value, unless it is `taken` for one.
+    """
 
     def decorate(body: Callable[..., None]) -> Any:
         @functools.wraps(body)
         def run(*args: Any, **kwargs: Any) -> None:
-            from pipeline.errors import PipelineError
-
             signal.signal(signal.SIGTERM, _terminated)
             try:
+                _require_values({name: kwargs.get(name) for name in positional}, taken, run)
                 _require_all(body, kwargs)
                 body(*args, **kwargs)
-            except PipelineError as error:
-                if DEBUG:
-                    raise
-                print(f"error: {error}", file=sys.stderr)
-                sys.exit(error.exit_code)
-            except Exception as error:
-                if DEBUG:
-                    raise
-                print(
-                    f"internal error: {type(error).__name__}: {error}\n  next: the same with --debug", file=sys.stderr
-                )
-                sys.exit(1)
+            except Exception as error:  # noqa: BLE001 (each is told, and ends the process)
+                sys.exit(_told(error))
             except KeyboardInterrupt:
                 print("interrupted: run the same command again to go on", file=sys.stderr)
                 sys.exit(130)
@@ -64,6 +61,50 @@ def command(*positional: str, **options: Any) -> Callable[[Callable[..., None]],
     return decorate
 
 
+def _told(error: Exception) -> int:
+    """Tell what went wrong, with --debug where it came from too; return the exit code of that."""
+    from traceback import format_exception
+
+    from pipeline.errors import PipelineError
+    from pipeline.terminal import end_unread, is_unread
+
+    if isinstance(error, BrokenPipeError) and (is_unread(sys.stdout) or is_unread(sys.stderr)):
+        end_unread()
+    if DEBUG:
+        _say("".join(format_exception(error)))
+    if isinstance(error, PipelineError):
+        _say(f"error: {error}")
+        return error.exit_code
+    _say(f"internal error: {type(error).__name__}: {error}" + ("" if DEBUG else "\n  next: the same with --debug"))
+    return 1
+
+
+def _say(text: str) -> None:
+    """Tell `text`, some of which may be a host's own or Heat's, on stderr."""
+    from pipeline.terminal import harmless_lines
+
+    print(harmless_lines(text), file=sys.stderr)
+
+
+def _tell(line: str) -> None:
+    """Tell a line, some of which may be another's own."""
+    from pipeline.terminal import harmless
+
+    print(harmless(line))
+
+
+def _require_values(given: dict[str, Any], taken: Sequence[str], body: Callable[..., None]) -> None:
+    """Refuse an option where a value was to be: invoke takes whatever comes for it."""
+    from pipeline.errors import ConfigurationInvalid
+
+    for name, value in given.items():
+        if isinstance(value, str) and value.startswith("-") and value not in taken:
+            task_name = next(one for one in namespace.task_names if namespace[one].body is body)
+            raise ConfigurationInvalid(
+                f"{name}: expected a value before any option, found {value}", hint=f"inv --help {task_name}"
+            )
+
+
 def _require_all(body: Callable[..., None], given: dict[str, Any]) -> None:
     """Refuse a call without an option that has no default: invoke passes None for it."""
     from pipeline.errors import ConfigurationInvalid
@@ -71,6 +112,20 @@ def _require_all(body: Callable[..., None], given: dict[str, Any]) -> None:
     names = [name for name, one in inspect.signature(body).parameters.items() if one.default is one.empty]
     if missing := [f"--{name}" for name in names if name in given and given[name] is None]:
         raise ConfigurationInvalid(f"{' and '.join(missing)} must be given", hint="the same with --help")
+
+
+def _is_number(text: str) -> bool:
+    """Whether `text` is a number that int can read and somebody may mean: it refuses one of 5,000 digits."""
+    return text.isascii() and text.isdecimal() and len(text) < 10
+
+
+def _number(option: str, text: str) -> int:
+    """Read a number, 1 or more. Raises ConfigurationInvalid: invoke's own reading of an int ends in a traceback."""
+    from pipeline.errors import ConfigurationInvalid
+
+    if not _is_number(text) or not int(text):
+        raise ConfigurationInvalid(f"{option}: expected a number, found {text!r}", hint="the same with --help")
+    return int(text)
 
 
 def _seconds(option: str, text: str) -> float:
@@ -95,16 +150,15 @@ def _terminated(_signal: int, _frame: object) -> None:
 
 def pipeline(workspace: Workspace | None = None, *, quiet: bool = False) -> Pipeline:
     """Return the pipeline of this checkout, in its usual workspace or in another; a `quiet` one tells on stderr."""
-    from rich.console import Console
-
     from pipeline.edges.clock import SystemClock
     from pipeline.progress import Progress
+    from pipeline.terminal import Screen
     from pipeline.workflow import Pipeline
     from pipeline.workspace import Workspace
 
     clock = SystemClock()
     # Where nobody watches, a log's lines are not to be folded at 80 columns.
-    console = Console(width=None if sys.stdout.isatty() else 160, stderr=quiet)
+    console = Screen(width=None if sys.stdout.isatty() else 160, stderr=quiet)
     usual = Workspace(ROOT, Path(os.environ.get("PIPELINE_STATE", ROOT / ".state")).resolve())
     return Pipeline(workspace or usual, clock, Progress(console, clock))
 
@@ -153,12 +207,13 @@ def logs(_: Context, name: str, lines: str = "50") -> None:
     """Print the last lines of a log of the local cloud."""
     from pipeline import localcloud
     from pipeline.errors import ConfigurationInvalid
+    from pipeline.terminal import harmless
 
-    if not (lines.isascii() and lines.isdecimal()):  # invoke's own reading of an int ends in a traceback
+    if not _is_number(lines):
         raise ConfigurationInvalid(f"--lines: expected a number, found {lines!r}", hint=f"inv local.logs {name}")
     path = localcloud.logs(pipeline().workspace.cloud, name)
     written = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    print(*[line for line in written if line.strip()][-int(lines) :], sep="\n")
+    print(*[harmless(line) for line in written if line.strip()][-int(lines) :], sep="\n")
 
 
 # ssh: many hosts at once
@@ -185,6 +240,7 @@ def run_on_hosts(
 ) -> None:
     """Run a command on many hosts at once: inv ssh.run ENVIRONMENT --role engine -- COMMAND."""
     from pipeline import show
+    from pipeline.checks.selection import Selection
     from pipeline.fanout import script_of, unfinished
     from pipeline.hostlines import HostLines
 
@@ -192,9 +248,11 @@ def run_on_hosts(
     script, seconds, it = script_of(words), _seconds("--timeout", timeout), pipeline()
     show.require_writable(json)
     lines = HostLines(sys.stdout, sys.stderr, colour=it.progress.console.color_system is not None)
-    roles, names = _listed(role), _listed(limit)
+    of = Selection.of(role, limit)
     with lines:
-        results = it.run_on_hosts(environment, script, lines, roles=roles, names=names, timeout=seconds, root=root)
+        results = it.run_on_hosts(
+            environment, script, lines, roles=of.roles, names=of.names, timeout=seconds, root=root
+        )
     options = f"--timeout {timeout}{'' if root else ' --no-root'} -- {shlex.join(words)}"
     failed = unfinished(results, lambda hosts: f"inv ssh.run {environment} --limit {hosts} {options}")
     with show.ending_in(failed):
@@ -232,6 +290,7 @@ def show_environment(_: Context, environment: str, origin: bool = False, json: s
     it = pipeline()
     if json and not origin:
         raise ConfigurationInvalid("--json goes with --origin", hint=f"inv env.show {environment} > {json}")
+    show.require_writable(json)
     if not origin:
         print(it.environment(environment).model_dump_json(indent=2))
         return
@@ -252,8 +311,8 @@ def write_schema(_: Context, check: bool = False) -> None:
 
 @command(help={"heat": "version of Heat, as 26.0.2"})
 def build(_: Context, heat: str) -> None:
-    """Resolve, lock and pack a release of Heat, unless it was built already; print its id."""
-    print(pipeline().build(heat).release.id)
+    """Resolve, lock and pack a release of Heat, unless it was built already; print its id, and nothing else."""
+    print(pipeline(quiet=True).build(heat).release.id)
 
 
 @command()
@@ -294,6 +353,7 @@ def render(_: Context, environment: str, out: str) -> None:
 
 @command(
     "environment",
+    taken=("--all",),
     help={
         "environment": "an environment, or --all",
         "releases": "only these releases of Heat, as 26,27",
@@ -365,10 +425,11 @@ def plan(
     json: bool = False,
 ) -> None:
     """Show what launching an environment's stacks would do to each, as Heat foresees it. Changes nothing."""
-    from pipeline import plantext
+    from pipeline import plantext, show
     from pipeline.plan import to_json
 
-    it = pipeline()
+    it = pipeline(quiet=json)
+    show.require_writable(out)
     found = it.plan_stacks(environment, release)
     if out:
         plantext.save_plan(found, Path(out))
@@ -411,11 +472,11 @@ def diff(_: Context, left: str, right: str, json: bool = False) -> None:
 )
 def destroy(_: Context, environment: str, yes: bool = False, allow_destroy: str = "", lock_wait: str = "0s") -> None:
     """Destroy an environment's stacks, those first that need others. Asks for its name; refuses protected ones."""
-    it, allowed = pipeline(), _listed(allow_destroy)
+    it, allowed, seconds = pipeline(), _listed(allow_destroy), _seconds("--lock-wait", lock_wait)
     doomed = it.doomed(environment, allowed)
     if doomed and not yes:
         _ask_for(environment, doomed)
-    destroyed = it.destroy(environment, allowed=allowed, lock_wait=_seconds("--lock-wait", lock_wait))
+    destroyed = it.destroy(environment, allowed=allowed, lock_wait=seconds)
     print(f"{environment}: {'destroyed' if destroyed else 'there is nothing to destroy'}")
 
 
@@ -426,7 +487,7 @@ def _ask_for(environment: str, doomed: tuple[str, ...]) -> None:
     refused = ConfigurationInvalid("nothing was destroyed", hint=f"inv destroy {environment} --yes asks nobody")
     if not sys.stdin.isatty():
         raise refused
-    print(f"to be destroyed, with all that is on their hosts: {', '.join(doomed)}")
+    _tell(f"to be destroyed, with all that is on their hosts: {', '.join(doomed)}")
     try:
         if input(f"type {environment} to go on: ").strip() != environment:
             raise refused
@@ -466,11 +527,11 @@ def upgrade(_: Context, environment: str, release: str, plan: bool = False, lock
     """Roll a release out host by host, under the canary's traffic, losing no stack. Goes on where it was."""
     from pipeline import show
 
-    it = pipeline()
+    it, seconds = pipeline(), _seconds("--lock-wait", lock_wait)
     if plan:
         it.plan(environment, release)
         return
-    report, _plan = it.upgrade(environment, release, lock_wait=_seconds("--lock-wait", lock_wait))
+    report, _plan = it.upgrade(environment, release, lock_wait=seconds)
     show.traffic(report, it.progress.console)
 
 
@@ -492,8 +553,8 @@ def scale(_: Context, environment: str, role: str, count: str, lock_wait: str = 
 
     if role not in list(Role):
         raise ConfigurationInvalid(f"--role: there is no role {role!r}", hint=f"inv scale {environment} --role engine")
-    if not count.isdecimal() or not 1 <= int(count) <= 200:
-        raise ConfigurationInvalid(f"--count: expected 1 to 200, found {count!r}", hint="inv scale --help")
+    if not _is_number(count) or not 1 <= int(count) <= 200:
+        raise ConfigurationInvalid(f"--count: expected 1 to 200, found {count!r}", hint="inv --help scale")
     it = pipeline()
     scaling = it.scale(environment, Role(role), int(count), lock_wait=_seconds("--lock-wait", lock_wait))
     came, went = scaling.coming, len(scaling.leaving)
@@ -515,7 +576,7 @@ def pause(_: Context, environment: str) -> None:
     """Let the run under way finish the hosts in flight and stop there; the same upgrade goes on later."""
     it = pipeline()
     holder = it.ask_run(environment, "pause")
-    print(f"{environment}: {holder.operation} of {holder.owner} was asked to pause")
+    _tell(f"{environment}: {holder.operation} of {holder.owner} was asked to pause")
 
 
 @command("environment")
@@ -523,7 +584,7 @@ def abort(_: Context, environment: str) -> None:
     """Let the run under way finish the hosts in flight and end; inv rollback goes back, inv upgrade goes on."""
     it = pipeline()
     holder = it.ask_run(environment, "abort")
-    print(f"{environment}: {holder.operation} of {holder.owner} was asked to abort")
+    _tell(f"{environment}: {holder.operation} of {holder.owner} was asked to abort")
 
 
 @command("environment", help={"json": "file for JSON"})
@@ -538,7 +599,7 @@ def region_status(_: Context, environment: str, json: str = "") -> None:
     if json:
         show.save_hosts(hosts, Path(json))
     if holder := it.locks(environment).status(environment):
-        it.progress.console.print(f"locked: {holder.operation} by {holder.owner}, run {holder.run_id}", markup=False)
+        _tell(f"locked: {holder.operation} by {holder.owner}, run {holder.run_id}")
 
 
 # bench: this project beside others
@@ -552,15 +613,16 @@ def region_status(_: Context, environment: str, json: str = "") -> None:
         "json": "file for the figures",
     }
 )
-def bench_upgrade(_: Context, from_: str = "25.0.2", to: str = "26.0.2", rounds: int = 1, json: str = "") -> None:
+def bench_upgrade(_: Context, from_: str = "25.0.2", to: str = "26.0.2", rounds: str = "1", json: str = "") -> None:
     """Upgrade beside kolla-ansible's and openstack-ansible's way, each on a fresh region under the same traffic."""
     from benchmarks.upgrade import measure
     from pipeline import show
     from pipeline.workspace import Workspace
 
+    times = _number("--rounds", rounds)
     it = pipeline(Workspace(ROOT, ROOT / ".state" / "bench"))
     show.require_writable(json)
-    figures = measure(it, from_, to, rounds)
+    figures = measure(it, from_, to, times)
     show.rollouts(figures, it.progress.console)
     if json:
         show.save_figures(figures, Path(json))
@@ -575,7 +637,7 @@ def bench_upgrade(_: Context, from_: str = "25.0.2", to: str = "26.0.2", rounds:
     }
 )
 def bench_soak(
-    _: Context, releases: str = "25.0.2,26.0.2,27.0.1", rounds: int = 5, clients: int = 8, json: str = ""
+    _: Context, releases: str = "25.0.2,26.0.2,27.0.1", rounds: str = "5", clients: str = "8", json: str = ""
 ) -> None:
     """Upgrade and roll back again and again under traffic; end with 10 where a customer lost a stack or a request."""
     from benchmarks.soak import Busy, failures, measure
@@ -583,10 +645,11 @@ def bench_soak(
     from pipeline.errors import VerificationFailed
     from pipeline.workspace import Workspace
 
+    times, customers = _number("--rounds", rounds), _number("--clients", clients)
     plain = pipeline(Workspace(ROOT, ROOT / ".state" / "bench"))
-    it = Busy(plain.workspace, plain.clock, plain.progress, clients)
+    it = Busy(plain.workspace, plain.clock, plain.progress, customers)
     show.require_writable(json)
-    figures = measure(it, tuple(releases.split(",")), rounds)
+    figures = measure(it, tuple(releases.split(",")), times)
     show.soak(figures, it.progress.console)
     told = failures(figures)
     failed = VerificationFailed(told, hint="read the last run's directory in .state/bench/runs/local") if told else None
@@ -638,7 +701,7 @@ def bench_scale(
 )
 def bench_ssh(
     _: Context, hosts: str = "8,64,200", commands: str = "1,10", pushes: str = "1,60", push_hosts: str = "8",
-    rounds: int = 5, tools: str = "", json: str = "", svg: str = "", table: str = "",
+    rounds: str = "5", tools: str = "", json: str = "", svg: str = "", table: str = "",
 ) -> None:  # fmt: skip
     """Run commands on many hosts and copy files to them, beside Ansible, Mitogen, pyinfra, Fabric and others."""
     from benchmarks.figures import ssh_verdicts
@@ -650,7 +713,7 @@ def bench_ssh(
         commands=_numbers("--commands", commands),
         pushes=() if pushes == "none" else _numbers("--pushes", pushes),
         push_hosts=_numbers("--push-hosts", push_hosts),
-        rounds=rounds,
+        rounds=_number("--rounds", rounds),
         tools=_names(tools),
     )
     show.require_writable(json, svg, table)
@@ -674,7 +737,7 @@ def bench_ssh(
     }
 )
 def bench_verify(
-    _: Context, hosts: int = 8, rounds: int = 5, tools: str = "", json: str = "", svg: str = "", table: str = ""
+    _: Context, hosts: str = "8", rounds: str = "5", tools: str = "", json: str = "", svg: str = "", table: str = ""
 ) -> None:
     """Check hosts by the pipeline's backend of testinfra, beside testinfra's own over paramiko and ssh."""
     from benchmarks.figures import verify_verdicts
@@ -682,9 +745,10 @@ def bench_verify(
     from benchmarks.verify import measure
     from pipeline import show
 
+    many, times = _number("--hosts", hosts), _number("--rounds", rounds)
     show.require_writable(json, svg, table)
     it = pipeline()
-    figures = measure(hosts, rounds, _names(tools), it.progress.say)
+    figures = measure(many, times, _names(tools), it.progress.say)
     verdicts, failed = verify_verdicts(figures["cases"]), _failure(failures(figures))
     _publish(it, figures, verdicts, failed, json=json, svg=svg, table=table)
 
@@ -700,7 +764,7 @@ def bench_verify(
     }
 )
 def bench_render(
-    _: Context, environments: int = 200, rounds: int = 5, tools: str = "", json: str = "", svg: str = "",
+    _: Context, environments: str = "200", rounds: str = "5", tools: str = "", json: str = "", svg: str = "",
     table: str = "",
 ) -> None:  # fmt: skip
     """Render and validate environments, beside sceptre generate and Ansible's template module."""
@@ -708,9 +772,10 @@ def bench_render(
     from benchmarks.render import measure
     from pipeline import show
 
+    many, times = _number("--environments", environments), _number("--rounds", rounds)
     show.require_writable(json, svg, table)
     it = pipeline()
-    figures = measure(environments, rounds, _names(tools), it.progress.say)
+    figures = measure(many, times, _names(tools), it.progress.say)
     failed = _failure(figures["cases"][0]["tools"].get("pipeline", {}).get("failed", ""))
     _publish(it, figures, render_verdicts(figures["cases"]), failed, json=json, svg=svg, table=table)
 
@@ -719,7 +784,7 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
     from pipeline.errors import ConfigurationInvalid
 
     numbers = text.split(",")
-    if not all(one.isascii() and one.isdecimal() and int(one) for one in numbers):
+    if not all(_is_number(one) and int(one) for one in numbers):
         raise ConfigurationInvalid(f"{option}: expected numbers, as 8,64, found {text!r}", hint="the same with --help")
     return tuple(int(one) for one in numbers)
 
@@ -780,6 +845,12 @@ def lock_status(_: Context, environment: str) -> None:
 @command("environment", help={"reason": "what others are told"})
 def lock_hold(_: Context, environment: str, reason: str) -> None:
     """Hold an environment for yourself: no run changes it until lock.release, and nothing breaks it by itself."""
+    from pipeline.errors import ConfigurationInvalid
+
+    if not reason.strip():
+        raise ConfigurationInvalid(
+            "--reason: expected what others are told, found nothing", hint="the same with --reason TEXT"
+        )
     it = pipeline()
     it.hold(environment, reason)
     print(f"{environment}: held; inv lock.release {environment} gives it back")
@@ -790,15 +861,15 @@ def lock_release(_: Context, environment: str) -> None:
     """Give back an environment that you hold."""
     from pipeline.edges.store import who
 
-    pipeline().locks(environment).release(environment, who())
-    print(f"{environment}: released")
+    holder = pipeline().locks(environment).release(environment, who())
+    print(f"{environment}: {'released' if holder else 'nobody held it'}")
 
 
 @command("environment")
 def lock_break(_: Context, environment: str) -> None:
     """Take away a hold that somebody else set, or what a dead run left; a run that lives keeps its lock."""
     holder = pipeline().locks(environment).break_(environment)
-    print(f"{environment}: {f'the hold of {holder.owner} is broken' if holder else 'nothing held it'}")
+    _tell(f"{environment}: {f'the hold of {holder.owner} is broken' if holder else 'nothing held it'}")
 
 
 @command(
@@ -852,11 +923,13 @@ def verify(
 def smoke(_: Context, name: str, region: str = "", junit: str = "", json: str = "") -> None:
     """Use a Heat as a customer would, rung by rung: an environment's, or any of your clouds.yaml."""
     from pipeline import environment, show
-    from pipeline.errors import VerificationFailed
+    from pipeline.errors import ConfigurationInvalid, VerificationFailed
 
     it = pipeline()
     show.require_writable(junit, json)
     known = name in environment.list_environments(it.workspace.environments)
+    if known and region:
+        raise ConfigurationInvalid("--region goes with an entry of your own clouds.yaml", hint=f"inv smoke {name}")
     report = it.smoke(name) if known else it.smoke_cloud(name, region or None)
     show.rungs(report, it.progress.console)
     told = f"{report.count('failed')} rungs failed in {name}"
@@ -908,13 +981,19 @@ def demo(_: Context, from_: str = "25.0.2", to: str = "26.0.2", report: str = ""
 
 @command(
     help={
-        "unit": "only what needs neither root nor network",
+        "unit": "only what needs no root, and no network but to install its tools once",
         "faults": "only faults, every one of them",
         "long": "only the integration tests that take too long for CI",
     }
 )
 def test(context: Context, unit: bool = False, faults: bool = False, long: bool = False) -> None:
     """Lint, types, layers, unit and integration tests, and the quick ones of the faults."""
+    from pipeline.errors import ConfigurationInvalid
+
+    if unit and (faults or long):
+        raise ConfigurationInvalid(
+            "--unit goes with neither --faults nor --long", hint="inv test --unit, then inv test --faults --long"
+        )
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     steps = [
         "ruff check .",
@@ -953,15 +1032,19 @@ def watch_checks(it: Pipeline, environment: str, selection: Selection, *, junit:
 
 
 def take_down(it: Pipeline) -> None:
-    """Take the local cloud down, and forget the environments that lived on it."""
+    """Take the local cloud down, and forget the environments that lived on it.
+
+    A mistake in any environment is told before anything is touched: which of them are to be forgotten must be known.
+    """
     from pipeline import environment, localcloud
     from pipeline.access import forget
     from pipeline.environment import Provider
 
+    names = environment.list_environments(it.workspace.environments)
+    local = [name for name in names if it.environment(name).provider is Provider.LOCAL]
     localcloud.down(it.workspace.cloud, report=it.progress.say)
-    for name in environment.list_environments(it.workspace.environments):
-        if it.environment(name).provider is Provider.LOCAL:
-            forget(it.workspace, name)
+    for name in local:
+        forget(it.workspace, name)
 
 
 def _collection() -> Collection:
@@ -1001,3 +1084,67 @@ def _collection() -> Collection:
 
 
 namespace = _collection()
+
+
+class CommandLine(Program):  # type: ignore[misc]  # invoke has no types
+    """What reads a command: as invoke does, but for help and --debug, which it heeds wherever they stand before `--`.
+
+    What cannot be read ends as all that is invalid does: one line, the next command, and 3.
+    """
+
+    def parse_core(self, argv: list[str] | None) -> None:
+        """Read what is before a task's name."""
+        with _unreadable_told():
+            super().parse_core(argv)
+
+    def parse_tasks(self) -> None:
+        """Read a task's name and what is for it: invoke itself takes --help for an environment where one is to be."""
+        words = self.core.unparsed
+        if words and not _HELP.isdisjoint(words):
+            self.args["help"].value, words = words[0], []
+        self.core.unparsed = [word for word in words if word not in _DEBUG]  # DEBUG has heard it
+        with _unreadable_told():
+            super().parse_tasks()
+
+    def parse_cleanup(self) -> None:
+        """Show what was asked for instead of a run: help, or the list."""
+        with _unreadable_told():
+            super().parse_cleanup()
+
+
+@contextmanager
+def _unreadable_told() -> Iterator[None]:
+    """Turn what invoke says of a command that it cannot read into an end with 3; --help and --list end as they do."""
+    try:
+        yield
+    except Exit as end:
+        if end.message:
+            raise _unreadable(end.message) from end
+        raise
+    except (ParseError, ValueError) as error:
+        raise _unreadable(str(error), getattr(error, "context", None)) from error
+
+
+def _unreadable(said: str, context: Any = None) -> Exit:
+    from pipeline.terminal import harmless
+
+    name = context.name if context else None
+    line = re.sub(r"<Argument: ([\w-]+)[^>]*>", lambda found: f"--{found[1].replace('_', '-')}", said).rstrip("!")
+    return Exit(f"error: {harmless(line)}\n  next: inv {f'--help {name}' if name else '--list'}", 3)
+
+
+def main() -> None:
+    """Run what was typed; end as shells do where its reader went away before all was written, as `| head` does."""
+    try:
+        try:
+            CommandLine(namespace=namespace, name="inv", binary="inv", binary_names=["inv"]).run()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        from pipeline.terminal import end_unread
+
+        end_unread()
+
+
+if __name__ == "__main__":
+    main()

@@ -17,6 +17,7 @@ from pipeline.plan import Act, Parameter, ParameterChange, Plan, StackPlan, from
 from pipeline.privatefile import write_private
 from pipeline.stackdrift import Drift, StackDrift
 from pipeline.stacks import Kind
+from pipeline.terminal import harmless
 
 __all__ = ["plan_lines", "read_plan", "save_plan", "show_comparison", "show_drift", "show_plan"]
 
@@ -68,32 +69,36 @@ def show_comparison(found: Comparison, console: Console) -> None:
         "what", "key", found.left, found.right, title=f"{found.left} beside {found.right}", title_justify="left"
     )
     for one in found.differences:
-        made.add_row(*map(Text, (one.section, one.key, one.left, one.right)))
+        made.add_row(*map(_text, (one.section, one.key, one.left, one.right)))
     console.print(made)
     for name, lines in found.templates.items():
-        console.print(Text(f"template of {name}", "bold"))
-        _print(_diff_lines(lines), console)
+        _print([_text(f"template of {name}", "bold"), *_diff_lines(lines)], console)
 
 
 def show_drift(drift: Drift, console: Console) -> None:
     """Print what of a region is not as it was launched, or as it is rendered now."""
     _print((line for stack in drift.stacks for line in _drifted(stack)), console)
     for one in drift.hosts:
-        console.print(Text(f"! {one.host}: {one.check}", "red"))
-        _print((Text(f"        {line}") for line in one.found.splitlines()), console)
+        _print([_text(f"! {one.host}: {one.check}", "red")], console)
+        _print((_text(f"        {line}") for line in one.found.splitlines()), console)
     if drift.unseen:
-        console.print(Text(f"? hosts were not looked at: {drift.unseen}", "yellow"))
+        _print([_text(f"? hosts were not looked at: {drift.unseen}", "yellow")], console)
     console.print(
         f"{drift.environment}: {drift.found or 'no'} stacks or hosts have drifted", style="bold", markup=False
     )
 
 
 def _drifted(stack: StackDrift) -> Iterator[Text]:
-    yield Text(f"{'!' if stack.found else '='} {stack.stack}: {stack.status}", "red" if stack.found else "dim")
-    yield from (Text(f"    ! {line}", "red") for line in stack.changed)
+    yield _text(f"{'!' if stack.found else '='} {stack.stack}: {stack.status}", "red" if stack.found else "dim")
+    yield from (_text(f"    ! {line}", "red") for line in stack.changed)
     if stack.rendered:
-        yield Text(f"    ~ is not as it is rendered now: it would have {stack.rendered}", "yellow")
+        yield _text(f"    ~ is not as it is rendered now: it would have {stack.rendered}", "yellow")
     yield from _diff_lines(stack.diff)
+
+
+def _text(line: str, style: str = "") -> Text:
+    """Return a line that may be a host's or Heat's own."""
+    return Text(harmless(line), style)
 
 
 def _print(lines: Iterable[Text], console: Console) -> None:
@@ -108,7 +113,7 @@ def plan_lines(plan: Plan) -> Iterator[Text]:
         yield from _stack(stack, means.get(stack.name, ()))
     acts = Counter(stack.act for stack in plan.stacks)
     counts = ", ".join(f"{acts[act]} {_SAID[act]}" for act in Act if acts[act])
-    yield Text(
+    yield _text(
         f"{plan.environment}: {counts}" + (f"; hosts are brought up on {plan.release}" if plan.release else ""), "bold"
     )
 
@@ -117,38 +122,38 @@ def _stack(stack: StackPlan, means: tuple[str, ...]) -> Iterator[Text]:
     sign, style = _ACTS[stack.act]
     later = ", but may change with those it takes values from" if stack.unforeseen and stack.act is Act.NONE else ""
     failed = f" (it is {stack.live.status})" if stack.live and not stack.live.status.endswith("_COMPLETE") else ""
-    yield Text(f"{sign} {stack.stack_name}: {_SAID[stack.act]}{later}{failed}", style)
+    yield _text(f"{sign} {stack.stack_name}: {_SAID[stack.act]}{later}{failed}", style)
     for change in stack.changes:
         sign, style = _KINDS[change.kind]
-        yield Text(f"    {sign} {change.path} ({change.type}): {change.kind}", style)
+        yield _text(f"    {sign} {change.path} ({change.type}): {change.kind}", style)
     unchanged = len(stack.resources) - len(stack.changes)
     if unchanged and stack.act is not Act.NONE:
-        yield Text(f"    =   {unchanged} resources stay as they are", "dim")
+        yield _text(f"    =   {unchanged} resources stay as they are", "dim")
     yield from (_parameter(one) for one in stack.parameters)
     yield from _diff_lines(stack.diff)
-    yield from (Text(f"    ! {line}", "bold red") for line in means)
+    yield from (_text(f"    ! {line}", "bold red") for line in means)
     if stack.lost:
-        yield Text(f"    ! protected: it is done only with --allow-replace {','.join(stack.lost)}", "bold red")
+        yield _text(f"    ! protected: it is done only with --allow-replace {','.join(stack.lost)}", "bold red")
 
 
 def _parameter(one: Parameter) -> Text:
     match one.change:
         case ParameterChange.ADDED:
             was = f" (the template's default was {one.before})" if one.before else ""
-            return Text(f"    +   parameter {one.name}: {one.after}{was}", "green")
+            return _text(f"    +   parameter {one.name}: {one.after}{was}", "green")
         case ParameterChange.CHANGED if one.before == one.after:
-            return Text(
+            return _text(
                 f"    ~   parameter {one.name}: {one.before}: it may be another, for Heat tells no such value", "yellow"
             )
         case ParameterChange.CHANGED:
-            return Text(f"    ~   parameter {one.name}: {one.before} → {one.after}", "yellow")
+            return _text(f"    ~   parameter {one.name}: {one.before} → {one.after}", "yellow")
         case ParameterChange.DROPPED:
-            return Text(f"    -   parameter {one.name}: {one.before} is dropped", "red")
+            return _text(f"    -   parameter {one.name}: {one.before} is dropped", "red")
         case ParameterChange.DEFAULT:
             said = f"    -   parameter {one.name}: {one.before} → {one.after}, the template's default"
-            return Text(said, "red")
+            return _text(said, "red")
         case ParameterChange.UNKNOWN:
-            return Text(f"    ?   parameter {one.name}: {_of_now(one)}, known once {_source(one)}", "magenta")
+            return _text(f"    ?   parameter {one.name}: {_of_now(one)}, known once {_source(one)}", "magenta")
 
 
 def _of_now(one: Parameter) -> str:
@@ -162,4 +167,4 @@ def _source(one: Parameter) -> str:
 def _diff_lines(lines: Iterable[str]) -> Iterator[Text]:
     """Yield the lines of a unified diff, set in and coloured by what they begin with."""
     for line in lines:
-        yield Text(f"        {line}", _DIFF.get(line[:1], "dim"))
+        yield _text(f"        {line}", _DIFF.get(line[:1], "dim"))

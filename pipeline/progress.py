@@ -10,12 +10,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from pipeline.edges.clock import Clock
+from pipeline.terminal import harmless_lines
 
 __all__ = ["Progress"]
 
 
 class Progress:
-    """Prints stages and lines to `console`; `stages` holds what ended, in order."""
+    """Prints stages and lines to `console`, what hosts wrote as harmless text; `stages` holds what ended, in order."""
 
     def __init__(self, console: Console, clock: Clock) -> None:
         self.console = console
@@ -54,4 +55,4 @@ class Progress:
             listener(plain)
         with self._lock:
             self.console.print(stamp, end="", style="dim", highlight=False)
-            self.console.print(text, markup=markup, emoji=False, highlight=False, soft_wrap=True)
+            self.console.print(harmless_lines(text), markup=markup, emoji=False, highlight=False, soft_wrap=True)

@@ -26,6 +26,7 @@ from pipeline.localcloud import CloudStatus
 from pipeline.origins import Setting
 from pipeline.smoke import SmokeReport
 from pipeline.status import HostStatus
+from pipeline.terminal import harmless, harmless_lines
 from pipeline.traffic import TrafficReport
 from pipeline.validation import Problem
 
@@ -122,20 +123,25 @@ def write(path: Path, text: str) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> None:
-    """Print one table; markup in cells is shown as it is."""
+    """Print one table; markup and control characters in cells are shown as they are."""
     from rich.text import Text
 
     made = Table(*columns, title=title, title_justify="left")
     for row in rows:
-        made.add_row(*(Text.from_ansi(cell) for cell in row))
+        made.add_row(*(Text(harmless_lines(cell)) for cell in row))
     console.print(made)
+
+
+def _line(text: str, console: Console, style: str | None = None) -> None:
+    """Print what others wrote as one line, however long: a log's lines are not to be folded."""
+    console.print(harmless(text), style=style, markup=False, emoji=False, soft_wrap=True)
 
 
 def traffic(report: TrafficReport, console: Console) -> None:
     """Print what the canary's customers saw."""
     table("What customers saw during the upgrade", ("what", "seen"), _seen(report), console)
     for failure in report.failures:
-        console.print(f"  {failure}", style="red", markup=False)
+        _line(f"  {failure}", console, "red")
 
 
 def proof(
@@ -164,13 +170,10 @@ def _seen(report: TrafficReport) -> list[tuple[str, str]]:
 def rungs(report: SmokeReport, console: Console) -> None:
     """Print the rungs of a smoke test, each failed one with its likely cause."""
     for rung in report.rungs:
-        console.print(
-            f"{rung.outcome:8} {rung.name:28} {rung.seconds:6.1f} s  {rung.detail}",
-            style=_COLOUR[rung.outcome],
-            markup=False,
-        )
+        told = f"{rung.outcome:8} {rung.name:28} {rung.seconds:6.1f} s  {rung.detail}"
+        _line(told, console, _COLOUR[rung.outcome])
         if rung.likely_cause:
-            console.print(f"         likely cause: {rung.likely_cause}", markup=False)
+            _line(f"         likely cause: {rung.likely_cause}", console)
 
 
 def cloud(found: CloudStatus, console: Console) -> None:
@@ -220,7 +223,7 @@ def problems(found: Sequence[Problem], console: Console) -> None:
     for one in found:
         severity, style = ("error", "red") if one.is_error else ("warning", "yellow")
         heats = ", ".join(one.releases)
-        console.print(f"{severity:8} {one.environment}: {one.finding} (Heat {heats})", style=style, markup=False)
+        _line(f"{severity:8} {one.environment}: {one.finding} (Heat {heats})", console, style)
 
 
 def save_problems(found: Sequence[Problem], environments: Sequence[str], path: Path) -> None:

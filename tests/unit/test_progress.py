@@ -79,3 +79,12 @@ def test_a_long_line_is_not_folded() -> None:
     told = Progress(Console(file=StringIO(), width=40), clock)
     told.say("x" * 200)
     assert said(told).count("\n") == 1
+
+
+def test_what_a_host_wrote_is_shown_and_not_obeyed() -> None:
+    told = progress(FakeClock())
+    told.say("engine-0: \x1b]0;owned\x07\x1b[2J")
+    with told.stage("move \x1b[1m"):
+        pass
+    assert r"engine-0: \x1b]0;owned\x07\x1b[2J" in said(told)
+    assert "\x1b" not in said(told)

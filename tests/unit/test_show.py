@@ -24,8 +24,11 @@ from pipeline.localcloud import CloudStatus, HostStatus, ServiceStatus
 from pipeline.smoke import RungResult, SmokeReport
 from pipeline.status import HostStatus as RegionHost
 from pipeline.traffic import RequestCounts, StackCounts, TrafficReport
+from pipeline.validation import Problem
+from pipeline.validation.template import Finding
 
 HOSTILE = "[/] [red]no[/red] [link=x]"
+ESCAPE, SHOWN = "a\x1b[2Jb\x1b]0;c\x07", r"a\x1b[2Jb\x1b]0;c\x07"
 SMOKE = SmokeReport(
     "local",
     (
@@ -61,6 +64,32 @@ def test_every_rung_is_a_line_and_a_failed_one_has_its_cause(console: Console) -
     assert second.endswith(f"no signal {HOSTILE}")
     assert cause.strip() == f"likely cause: heat-api-cfn is down {HOSTILE}"
     assert third.startswith("skipped  nested")
+
+
+def test_a_rung_is_one_line_however_narrow_the_console_and_whatever_was_answered() -> None:
+    console = Console(file=StringIO(), width=40)
+    show.rungs(SmokeReport("local", (RungResult("token", "failed", 0.1, f"{ESCAPE} {'long ' * 30}", ESCAPE),)), console)
+    line, cause = _printed(console).splitlines()
+    assert line.rstrip().endswith(f"{SHOWN}{' long' * 30}")
+    assert cause.endswith(f"likely cause: {SHOWN}")
+
+
+def test_a_problem_is_one_line_however_narrow_the_console_and_whatever_is_in_the_template() -> None:
+    console = Console(file=StringIO(), width=40)
+    finding = Finding("engine.yaml", "server", f"properties.{ESCAPE}", "a flavor that there is", "something else " * 9)
+    show.problems([Problem("local", finding, ("26.0.2",))], console)
+    (line,) = _printed(console).splitlines()
+    assert f"properties.{SHOWN}: expected" in line
+    assert line.endswith("(Heat 26.0.2)")
+
+
+def test_what_hosts_say_in_a_table_or_a_failure_is_never_obeyed(console: Console) -> None:
+    show.table("Hosts", ("host", "health"), [("api-0", f"{ESCAPE}\nand more")], console)
+    show.traffic(replace(TRAFFIC, failures=(ESCAPE,)), console)
+    assert _row(console, "api-0") == ["api-0", SHOWN]
+    assert _row(console, "") == ["", "and more"]
+    assert f"  {SHOWN}\n" in _printed(console)
+    assert "\x1b" not in _printed(console)
 
 
 def test_traffic_is_shown_with_each_failure(console: Console) -> None:

@@ -21,7 +21,6 @@ import pytest
 import yaml
 from builders import R25, R26, SECRETS, ScriptedRemote, site
 from invoke.collection import Collection
-from invoke.program import Program
 from kept_releases import build_nothing, keep
 from typed_commands import ROOT, collection, fresh_tasks_module, tasks_module
 
@@ -31,6 +30,7 @@ from pipeline.edges.index import Index
 from pipeline.edges.lock import Holder
 from pipeline.edges.ssh import Result
 from pipeline.edges.store import who
+from pipeline.edges.wheelhouse import Built
 from pipeline.errors import ConfigurationInvalid, HostUnreachable, PipelineError
 from pipeline.plan import Act, Live, Parameter, ParameterChange, Plan, StackPlan
 from pipeline.smoke import RungResult, SmokeReport
@@ -98,7 +98,7 @@ def inv(
         typed = ["inv", *shlex.split(command)]
         monkeypatch.setattr(sys, "argv", typed)
         try:
-            Program(namespace=collection()).run(typed)
+            tasks_module().CommandLine(namespace=collection(), name="inv", binary="inv").run(typed)
         except SystemExit as ended:
             status = ended.code
         said = capsys.readouterr()
@@ -227,6 +227,38 @@ def test_a_mistake_in_an_environment_is_named_with_file_line_and_key(
     assert typed.error.startswith(f"{checkout}/environments/{expected}")
 
 
+# --- local
+
+
+@pytest.fixture
+def taken_down(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Return the directories of the clouds that were taken down."""
+    gone: list[Path] = []
+    monkeypatch.setattr("pipeline.localcloud.down", lambda directory, **_: gone.append(directory))
+    return gone
+
+
+def test_with_the_local_cloud_go_the_keys_of_the_regions_on_it_and_no_others(
+    inv: Type, taken_down: list[Path], tmp_path: Path
+) -> None:
+    kept = tmp_path / "state/environments"
+    for name in ("local", "example"):
+        (kept / name).mkdir(parents=True)
+        (kept / name / "id_ed25519").touch()
+    assert inv("local.down").status == 0
+    assert taken_down == [tmp_path / "state/cloud"]
+    assert [path.name for path in kept.iterdir()] == ["example"]
+
+
+def test_a_mistake_in_any_environment_is_told_before_the_cloud_is_taken_down(
+    inv: Type, taken_down: list[Path], checkout: Path
+) -> None:
+    (checkout / "environments/bad.yaml").write_text("cloud: [seed\n")
+    typed = inv("local.down")
+    assert (typed.status, taken_down) == (3, [])
+    assert typed.error.startswith(f"{checkout}/environments/bad.yaml")
+
+
 # --- render
 
 
@@ -349,6 +381,28 @@ def test_a_plan_may_be_printed_as_json_and_nothing_else(inv: Type, planned: Call
     assert json.loads(inv("plan local --json").out)["stacks"][0]["act"] == "update"
 
 
+def test_what_is_said_meanwhile_is_no_part_of_a_plan_in_json(inv: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+    def plans(self: workflow.Pipeline, *_: str) -> Plan:
+        self.progress.say("a note of the lock is damaged")
+        return Plan("local", "", "", "", ())
+
+    monkeypatch.setattr(workflow.Pipeline, "plan_stacks", plans)
+    typed = inv("plan local --json")
+    assert json.loads(typed.out)["environment"] == "local"
+    assert "a note of the lock is damaged" in typed.err
+
+
+def test_building_a_release_prints_its_id_and_nothing_else(inv: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+    def builds(self: workflow.Pipeline, _: str) -> Built:
+        with self.progress.stage("release 26.0.2"):
+            return Built(R26, Path("b.tar"))
+
+    monkeypatch.setattr(workflow.Pipeline, "build", builds)
+    typed = inv("release.build --heat 26.0.2")
+    assert (typed.status, typed.out) == (0, f"{R26.id}\n")
+    assert "release 26.0.2" in typed.err
+
+
 def test_a_plan_is_kept_for_its_owner_alone_and_applied(
     inv: Type, planned: Callable[[Act], None], tmp_path: Path
 ) -> None:
@@ -377,6 +431,16 @@ def test_what_is_no_plan_is_not_applied(inv: Type, tmp_path: Path, text: str | N
 def test_a_plan_that_cannot_be_kept_is_told(inv: Type, planned: Callable[[Act], None], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     typed = inv(f"plan local --out {tmp_path}/file/plan.json")
+    assert typed.status == 3
+    assert "cannot be written" in typed.error
+
+
+def test_a_plan_that_can_no_longer_be_kept_is_told(
+    inv: Type, planned: Callable[[Act], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "plan.json"
+    monkeypatch.setattr(workflow.Pipeline, "plan_stacks", lambda *_: path.mkdir() or Plan("local", "", "", "", ()))
+    typed = inv(f"plan local --out {path}")
     assert typed.status == 1
     assert "cannot be written" in typed.error
 
@@ -495,7 +559,17 @@ def test_without_records_the_history_is_empty(inv: Type, option: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["deploy local --release 25.0.2", "upgrade local --release 26.0.2", "rollback local"]
+    "command",
+    [
+        "deploy local --release 25.0.2",
+        "upgrade local --release 26.0.2",
+        "upgrade local --release 26.0.2 --plan",
+        "rollback local",
+        "destroy local",
+        "destroy local --yes",
+        "drift local",
+        "scale local --role engine --count 2",
+    ],
 )
 @pytest.mark.parametrize("wait", ["soon", "''", "-5s", "'5 minutes'"])
 def test_a_wait_that_is_no_span_of_time_is_refused(inv: Type, command: str, wait: str) -> None:
@@ -605,6 +679,8 @@ def test_a_mistake_runs_nothing(inv: Type, hosts: ScriptedRemote, command: str, 
         "smoke local --junit {}",
         "smoke mycloud --json {}",
         "status local --json {}",
+        "env.show local --origin --json {}",
+        "plan local --out {}",
         "validate local --json {}",
         "ssh.run local --json {} -- id",
         "demo --report {}",
@@ -622,7 +698,7 @@ def test_a_file_that_cannot_be_written_is_told_before_anything_is_done(
 ) -> None:
     for name in ("upgrade", "soak", "scale", "ssh", "verify", "render"):
         monkeypatch.setattr(f"benchmarks.{name}.measure", lambda *_: pytest.fail("it was measured"))
-    for name in ("verify", "watch", "smoke", "smoke_cloud", "status", "validate"):
+    for name in ("verify", "watch", "smoke", "smoke_cloud", "status", "validate", "origins", "plan_stacks"):
         monkeypatch.setattr(workflow.Pipeline, name, lambda *_: pytest.fail("it was done"))
     monkeypatch.setattr("pipeline.demo.demonstrate", lambda *_, **__: pytest.fail("it was shown"))
     (tmp_path / "file").write_text("")
@@ -753,6 +829,18 @@ def test_a_lock_is_held_shown_and_given_back(inv: Type) -> None:
     assert inv("lock.status local").out == "local: nobody holds it\n"
 
 
+@pytest.mark.parametrize("reason", ["''", "' '"])
+def test_nothing_is_held_for_no_reason(inv: Type, reason: str) -> None:
+    typed = inv(f"lock.hold local --reason {reason}")
+    assert (typed.status, typed.error.partition(":")[0]) == (3, "--reason")
+    assert inv("lock.status local").out == "local: nobody holds it\n"
+
+
+def test_what_nobody_held_is_not_said_to_be_released(inv: Type) -> None:
+    typed = inv("lock.release local")
+    assert (typed.status, typed.out) == (0, "local: nobody held it\n")
+
+
 def test_what_a_person_holds_is_changed_by_no_run(inv: Type, tmp_path: Path) -> None:
     _cloud_is_up(tmp_path)
     keep(tmp_path / "cache/heat-deploys-heat", R26)
@@ -804,14 +892,123 @@ def test_an_option_that_is_needed_is_asked_for(inv: Type, command: str, missing:
 )
 def test_what_cannot_be_parsed_fails_in_one_line(inv: Type, command: str) -> None:
     typed = inv(command)
-    assert typed.status != 0
-    assert len(typed.err.splitlines()) == 1
+    assert typed.status == 3
+    assert typed.error
+    assert typed.next == ("inv --list" if command == "nope" else f"inv --help {command.split()[0]}")
+
+
+def test_an_option_without_its_value_is_named_as_it_is_typed(inv: Type) -> None:
+    typed = inv("deploy local --lock-wait")
+    assert (typed.status, typed.error) == (3, "Flag --lock-wait needed value and was not given one")
+
+
+@pytest.mark.parametrize("command", ["--list nope", "--command-timeout soon env.list", "nope --help"])
+def test_a_mistake_in_what_is_of_no_task_is_one_line_too(inv: Type, command: str) -> None:
+    typed = inv(command)
+    assert (typed.status, typed.next) == (3, "inv --list")
+    assert typed.error
+
+
+@pytest.mark.parametrize("option", ["--help", "-h"])
+@pytest.mark.parametrize("name", sorted(collection().task_names))
+def test_help_is_given_in_place_of_what_a_task_needs(inv: Type, name: str, option: str) -> None:
+    typed = inv(f"{name} {option}")
+    assert (typed.status, typed.err) == (0, "")
+    assert typed.out.startswith(f"Usage: inv [--core-opts] {name} ")
+
+
+@pytest.mark.parametrize("command", ["--help verify", "verify local --help", "verify --help local --role engine"])
+def test_help_is_given_wherever_it_is_asked_for(inv: Type, command: str) -> None:
+    typed = inv(command)
+    assert (typed.status, typed.err) == (0, "")
+    assert typed.out.startswith("Usage: inv [--core-opts] verify ")
+
+
+def test_help_that_a_host_is_asked_for_is_the_hosts(inv: Type, hosts: ScriptedRemote) -> None:
+    hosts.on("^id --help$", "Usage: id\n")
+    typed = inv("ssh.run local --limit engine-0 -- id --help")
+    assert (typed.status, typed.out.splitlines()[0]) == (0, "engine-0 | Usage: id")
+
+
+@pytest.mark.parametrize("command", ["env.show --debug local", "env.show -d local", "env.show local --debug"])
+def test_debug_is_no_value(inv: Type, command: str) -> None:
+    typed = inv(command)
+    assert (typed.status, json.loads(typed.out)["stage"]) == (0, "local")
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("verify --wat", "environment"),
+        ("smoke --jsonn", "name"),
+        ("diff local --wat", "right"),
+        ("lock.hold --reazon", "environment"),
+        ("plan --all", "environment"),
+        ("local.logs -n", "name"),
+        ("apply --out", "file"),
+    ],
+)
+def test_an_option_is_taken_for_no_value(inv: Type, command: str, name: str) -> None:
+    typed = inv(command)
+    assert (typed.status, typed.next) == (3, f"inv --help {command.split()[0]}")
+    assert typed.error == f"{name}: expected a value before any option, found {command.split()[-1]}"
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("smoke local --region here", "--region goes with an entry of your own clouds.yaml"),
+        ("test --unit --faults", "--unit goes with neither --faults nor --long"),
+        ("test --unit --long", "--unit goes with neither --faults nor --long"),
+        ("ssh.run local --role queen -- id", "there is no role 'queen' (there are: database, messaging, api, engine, "),
+    ],
+)
+def test_an_option_that_is_of_no_use_is_refused_before_anything_is_done(
+    inv: Type, monkeypatch: pytest.MonkeyPatch, command: str, said: str
+) -> None:
+    for name in ("smoke", "run_on_hosts"):
+        monkeypatch.setattr(workflow.Pipeline, name, lambda *_, **__: pytest.fail("it was done"))
+    monkeypatch.setattr("invoke.context.Context.run", lambda *_, **__: pytest.fail("it was tested"))
+    typed = inv(command)
+    assert typed.status == 3
+    assert typed.error.startswith(said)
 
 
 @pytest.mark.parametrize("lines", ["abc", "-5", "1.5", "''"])
 def test_a_number_that_is_none_is_refused(inv: Type, lines: str) -> None:
     typed = inv(f"local.logs keystone --lines={lines}")
     assert (typed.status, typed.error.partition(",")[0]) == (3, "--lines: expected a number")
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        ("bench.upgrade --rounds x", "--rounds"),
+        ("bench.soak --rounds 0", "--rounds"),
+        ("bench.soak --clients=-1", "--clients"),
+        ("bench.ssh --rounds 1.5", "--rounds"),
+        ("bench.verify --hosts x", "--hosts"),
+        ("bench.verify --rounds ''", "--rounds"),
+        ("bench.render --rounds x", "--rounds"),
+        ("bench.render --environments x", "--environments"),
+    ],
+)
+def test_a_number_that_is_none_is_refused_before_anything_is_measured(
+    inv: Type, monkeypatch: pytest.MonkeyPatch, command: str, option: str
+) -> None:
+    for name in ("upgrade", "soak", "ssh", "verify", "render"):
+        monkeypatch.setattr(f"benchmarks.{name}.measure", lambda *_: pytest.fail("it was measured"))
+    typed = inv(command)
+    assert (typed.status, typed.error.partition(",")[0]) == (3, f"{option}: expected a number")
+
+
+@pytest.mark.parametrize(
+    "command", ["scale local --role engine --count {}", "local.logs keystone --lines {}", "bench.ssh --hosts {}"]
+)
+def test_a_number_of_5000_digits_is_refused_as_any_other(inv: Type, command: str) -> None:
+    typed = inv(command.format("9" * 5000))
+    assert typed.status == 3
+    assert typed.error.startswith(f"{command.split()[-2]}: expected ")
 
 
 def test_a_log_that_is_not_there_is_refused(inv: Type) -> None:
@@ -847,13 +1044,37 @@ def test_a_term_signal_says_how_to_go_on(inv: Type, monkeypatch: pytest.MonkeyPa
     assert inv("env.list") == Typed(143, "", "terminated: run the same command again to go on\n")
 
 
-def test_debug_raises_what_happened(inv: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_debug_shows_what_happened_and_ends_as_without(inv: Type, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks_module(), "DEBUG", True)
-    with pytest.raises(ConfigurationInvalid):
-        inv("env.show nope")
+    typed = inv("env.show nope")
+    assert (typed.status, typed.next) == (3, "inv env.list")
+    assert typed.err.startswith("Traceback (most recent call last):\n")
+    assert "pipeline.errors.ConfigurationInvalid: " in typed.err
     _instead_of_the_pipeline(monkeypatch, ZeroDivisionError("no"))
-    with pytest.raises(ZeroDivisionError):
-        inv("env.list")
+    typed = inv("env.list")
+    assert typed.status == 1
+    assert typed.err.startswith("Traceback (most recent call last):\n")
+    assert typed.err.endswith("internal error: ZeroDivisionError: no\n")
+
+
+def test_what_a_host_wrote_into_an_error_is_shown_and_not_obeyed(inv: Type, monkeypatch: pytest.MonkeyPatch) -> None:
+    _instead_of_the_pipeline(monkeypatch, PipelineError("a\x1b[2J", hint="b\x1b]0;c\x07"))
+    assert inv("env.list").err == "error: a\\x1b[2J\n  next: b\\x1b]0;c\\x07\n"
+    _instead_of_the_pipeline(monkeypatch, ZeroDivisionError("a\x1b[2J"))
+    assert "a\\x1b[2J" in inv("env.list").err
+    monkeypatch.setattr(tasks_module(), "DEBUG", True)
+    assert "\x1b" not in inv("env.list").err
+
+
+def test_what_another_wrote_into_the_lock_is_shown_and_not_obeyed(inv: Type) -> None:
+    tasks_module().pipeline().locks("local").hold("local", replace(ADA, owner="ada\x1b[2J"))
+    assert inv("lock.break local").out == "local: the hold of ada\\x1b[2J is broken\n"
+
+
+def test_a_log_is_shown_and_not_obeyed(inv: Type, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("one\n\x1b[2Jtwo\n")
+    monkeypatch.setattr("pipeline.localcloud.logs", lambda *_: tmp_path / "log")
+    assert inv("local.logs local-engine-0").out == "one\n\\x1b[2Jtwo\n"
 
 
 # --- as a process of its own
@@ -869,7 +1090,7 @@ def _invoke(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 def test_debug_shows_where_an_error_came_from_and_nothing_else_does(checkout: Path) -> None:
     plain, debug = _invoke(checkout, "env.show", "nope"), _invoke(checkout, "env.show", "nope", "--debug")
     assert (plain.returncode, "Traceback" in plain.stderr) == (3, False)
-    assert debug.returncode == 1
+    assert debug.returncode == 3
     assert "Traceback" in debug.stderr
     assert "no such environment" in debug.stderr
 
@@ -881,12 +1102,25 @@ def test_it_works_from_another_directory_and_leaves_nothing(checkout: Path) -> N
     assert not (checkout / "state").exists()
 
 
-def test_the_wrapper_installs_once_and_runs_invoke_on_its_own_checkout(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "command", ["env.show local", "env.show local --origin", "env.list", "--list", "env.show nope"]
+)
+def test_where_the_reader_went_away_a_command_ends_quietly_as_shells_do(checkout: Path, command: str) -> None:
+    to_read, to_write = os.pipe()
+    os.close(to_read)
+    with os.fdopen(to_write, "w") as unread:
+        words = [sys.executable, str(checkout / "tasks.py"), *command.split()]
+        stderr = subprocess.STDOUT if command.endswith("nope") else subprocess.PIPE
+        done = subprocess.run(words, stdout=unread, stderr=stderr, text=True, check=False)
+    assert (done.returncode, done.stderr or "") == (141, "")
+
+
+def test_the_wrapper_installs_once_and_runs_the_tasks_of_its_own_checkout(tmp_path: Path) -> None:
     for name in ("inv", "pyproject.toml", "requirements.lock"):
         shutil.copy(ROOT / name, tmp_path)
     tools = tmp_path / ".venv/bin"
     tools.mkdir(parents=True)
-    for tool in ("python", "uv", "invoke"):
+    for tool in ("python", "uv"):
         (tools / tool).write_text(f'#!/bin/sh\necho "{tool} $@" >>"{tmp_path}/ran"\n')
         (tools / tool).chmod(0o755)
     elsewhere = tmp_path / "else where"
@@ -894,5 +1128,5 @@ def test_the_wrapper_installs_once_and_runs_invoke_on_its_own_checkout(tmp_path:
     for _ in range(2):
         subprocess.run(["../inv", "deploy", "a b"], cwd=elsewhere, check=True, capture_output=True)
     ran = (tmp_path / "ran").read_text().splitlines()
-    assert [line.split()[0] for line in ran] == ["uv", "uv", "invoke", "invoke"]
-    assert ran[-1] == f"invoke --search-root {tmp_path} deploy a b"
+    assert [line.split()[0] for line in ran] == ["uv", "uv", "python", "python"]
+    assert ran[-1] == f"python {tmp_path}/tasks.py deploy a b"
