@@ -341,13 +341,17 @@ def render(_: Context, environment: str, out: str) -> None:
     """Render an environment's stacks into files, or those of all; the same input gives the same bytes."""
     from pipeline import render as rendering
     from pipeline.environment import ALL
+    from pipeline.errors import ConfigurationInvalid
 
+    if not out.strip():
+        raise ConfigurationInvalid("--out: expected a directory, found nothing", hint="the same with --out .")
     it = pipeline()
     directories = (
         {name: Path(out, name) for name in it.environments()} if environment == ALL else {environment: Path(out)}
     )
-    for name, directory in directories.items():
-        for path in rendering.write(it.render(name), directory):
+    # All of them before any is written: a mistake in one must not leave half of the others.
+    for name, stacks in {name: it.render(name) for name in directories}.items():
+        for path in rendering.write(stacks, directories[name]):
             print(path)
 
 

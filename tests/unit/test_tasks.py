@@ -795,6 +795,17 @@ def test_all_environments_are_rendered_each_to_a_directory_of_its_own(
     assert len(typed.out.splitlines()) == len(list((tmp_path / "out").rglob("*.yaml")))
 
 
+def test_a_mistake_in_one_environment_leaves_none_rendered(inv: Type, checkout: Path, tmp_path: Path) -> None:
+    (checkout / "environments" / "zone.yaml").write_text("stage: nowhere\n")
+    assert inv(f"render all --out {tmp_path}/out").status == 3
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_rendered_into_no_directory(inv: Type) -> None:
+    typed = inv("render local --out=")
+    assert (typed.status, typed.error) == (3, "--out: expected a directory, found nothing")
+
+
 # --- the lock, and runs under way
 
 
