@@ -33,9 +33,9 @@ __all__ = [
 
 _QUICK = 15  # seconds for what needs no engine
 _SIGNAL = 30  # seconds for a signal, which an engine must take
-_CROWD = 8  # resources for each engine that is expected: the broker hands them to its workers in turn
+_CROWD = 8  # resources that need nothing of each other: twice as many keep Heat busy with its own locks
 _CROWD_SECONDS = 2
-_CROWDS = 3  # one after the other, until every engine was seen
+_TURNS = 2  # crowds for each engine that is expected: the broker hands resources to workers in turn
 _WITNESSED = 12  # engines of a larger region need not all be seen at work here: verify asks each
 
 
@@ -144,10 +144,9 @@ def engines(ground: Ground) -> str:
     if ground.engines is None:
         return _engines_up(ground)
     expected = ground.expect_engines and min(ground.expect_engines, _WITNESSED)
-    size = _CROWD * (expected or 1)
-    seen = _engines_seen(ground, ground.engines, size, expected or 2)
-    _enough(seen, expected, f"worked on {size} resources at once")
-    return f"at work on {size} resources: {', '.join(sorted(seen))}"
+    seen = _engines_seen(ground, ground.engines, expected or 2)
+    _enough(seen, expected, f"worked on {_CROWD} resources at once")
+    return f"at work on {_CROWD} resources: {', '.join(sorted(seen))}"
 
 
 def clean(ground: Ground) -> str:
@@ -253,11 +252,11 @@ def _engines_up(ground: Ground) -> str:
     return f"up: {', '.join(sorted(up))} (Heat does not tell a client which of them did the work)"
 
 
-def _engines_seen(ground: Ground, witness: Callable[[str], Set[str]], size: int, wanted: int) -> frozenset[str]:
-    """Return the hosts seen at work on crowds of `size` resources, of which there are more until `wanted` were seen."""
+def _engines_seen(ground: Ground, witness: Callable[[str], Set[str]], wanted: int) -> frozenset[str]:
+    """Return the hosts seen at work on crowds, one after the other until `wanted` were seen or all had their turn."""
     seen: set[str] = set()
-    for turn in range(_CROWDS):
-        identity = ground.begin(f"crowd-{turn}", **templates.crowd(size, _CROWD_SECONDS))
+    for turn in range(_TURNS * wanted):
+        identity = ground.begin(f"crowd-{turn}", **templates.crowd(_CROWD, _CROWD_SECONDS))
         ground.settled(identity, "CREATE", meanwhile=partial(_testify, seen, witness, identity.partition("/")[2]))
         ground.release(identity)
         if len(seen) >= wanted:

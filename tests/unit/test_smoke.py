@@ -226,7 +226,7 @@ def test_workers_that_take_their_turns_are_waited_for() -> None:
         return {f"engine-{len(set(crowds))}"}
 
     rung = climb(StandInHeat(), expect_engines=3, engines=witness)["more than one engine"]
-    assert rung.detail == "at work on 24 resources: engine-1, engine-2, engine-3"
+    assert rung.detail == "at work on 8 resources: engine-1, engine-2, engine-3"
 
 
 def test_of_many_engines_not_every_one_has_to_be_seen_at_work() -> None:
