@@ -357,6 +357,8 @@ class Pipeline:
         try:
             built = self.build(reference)
         except ConfigurationInvalid:
+            if "-" not in reference:  # no release's id
+                raise
             with self.site(name) as site:
                 fleet = observe(site.region.inventory, site.remote)
                 found = [one for one in manifests(site, fleet) if one.id == reference and not fleet.lacking(one.id)]

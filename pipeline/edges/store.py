@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Protocol
 
+from pipeline.edges.disk import sync
 from pipeline.errors import ConfigurationInvalid, PipelineError
 from pipeline.evidence import Record, from_json, to_json
 
@@ -110,16 +111,7 @@ def _write(target: Path, text: str) -> None:
     except BaseException:
         Path(partial).unlink(missing_ok=True)
         raise
-    _sync(target.parent)
-
-
-def _sync(directory: Path) -> None:
-    """Make a rename in `directory` outlive a power cut."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(target.parent)
 
 
 def _read(path: Path) -> Record:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 import platform
 import re
 import shutil
@@ -22,6 +21,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
+from pipeline.edges.disk import sync
 from pipeline.edges.index import Index, Locked, run_uv
 from pipeline.edges.tree import pack
 from pipeline.errors import ConfigurationInvalid, PipelineError
@@ -202,9 +202,9 @@ class Wheelhouse:
             (partial / "archive.sha256").write_text(f"{_sha256(archive)}  {archive.name}\n")
             (partial / "manifest.json").write_text(release.to_json())
             for path in (*partial.iterdir(), partial):
-                _sync(path)  # after a power cut the name must not be there without its content
+                sync(path)  # after a power cut the name must not be there without its content
             partial.rename(home)
-            _sync(self._releases)
+            sync(self._releases)
         return Built(release, home / archive.name)
 
     @contextmanager
@@ -271,15 +271,6 @@ def _begins(manifest: Path, reference: str) -> bool:
 
 def _archive_name(release_id: str) -> str:
     return f"heat-{release_id}.{_FORMAT}.tar.gz"
-
-
-def _sync(path: Path) -> None:
-    """Have what is written to a file, or the names in a directory, on the disk itself."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _package(wheel: Path, file: Locked) -> Package:

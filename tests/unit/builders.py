@@ -537,7 +537,12 @@ def progress(clock: FakeClock) -> Progress:
 
 def said(told: Progress) -> str:
     """Return all that was printed."""
-    text: str = told.console.file.getvalue()  # type: ignore[attr-defined]
+    return printed(told.console)
+
+
+def printed(console: Console) -> str:
+    """Return all that was printed to a console of memory."""
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text
 
 

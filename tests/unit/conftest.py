@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from io import StringIO
+
 import pytest
 from builders import LOCAL, R25, Machines, ScriptedRemote, site
 from hypothesis import HealthCheck, settings
+from rich.console import Console
 
 from pipeline.site import Site
 
 # A machine that does other things besides is slow now and then, which says nothing about a property.
 settings.register_profile("unit", deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
 settings.load_profile("unit")
+
+
+@pytest.fixture
+def console() -> Console:
+    """Return a console that keeps what is printed to it."""
+    return Console(file=StringIO(), width=200)
 
 
 @pytest.fixture

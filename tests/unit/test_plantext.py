@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from io import StringIO
-
-import pytest
+from builders import printed
 from rich.console import Console
 
 from pipeline.comparison import Comparison, Difference
@@ -15,40 +13,30 @@ from pipeline.stackdrift import Drift, HostDrift, StackDrift
 ESCAPE, SHOWN = "a\x1b[2Jb\x07", r"a\x1b[2Jb\x07"
 
 
-@pytest.fixture
-def console() -> Console:
-    return Console(file=StringIO(), width=200)
-
-
-def _printed(console: Console) -> str:
-    text: str = console.file.getvalue()  # type: ignore[attr-defined]
-    return text
-
-
 def test_what_a_heat_says_in_a_plan_is_shown_and_not_obeyed(console: Console) -> None:
     parameters = (Parameter("flavor", ParameterChange.CHANGED, ESCAPE, "big"),)
     live = Live("id-1", ESCAPE, "", "", "")
     stack = StackPlan("engine", "local-engine", Act.UPDATE, False, live, "", "", (), parameters, (f"-{ESCAPE}",))
     show_plan(Plan("local", "", "", "", (stack,)), console)
-    assert f"(it is {SHOWN})" in _printed(console)
-    assert f"parameter flavor: {SHOWN} → big" in _printed(console)
-    assert f"        -{SHOWN}" in _printed(console)
-    assert "\x1b" not in _printed(console)
+    assert f"(it is {SHOWN})" in printed(console)
+    assert f"parameter flavor: {SHOWN} → big" in printed(console)
+    assert f"        -{SHOWN}" in printed(console)
+    assert "\x1b" not in printed(console)
 
 
 def test_what_hosts_say_of_drift_is_shown_line_by_line_and_not_obeyed(console: Console) -> None:
     stack = StackDrift("local-engine", ESCAPE, (ESCAPE,), ESCAPE, ())
     show_drift(Drift("local", (stack,), (HostDrift("api-0", "a check", f"{ESCAPE}\nmore"),), ESCAPE), console)
-    lines = _printed(console).splitlines()
+    lines = printed(console).splitlines()
     assert lines[0] == f"! local-engine: {SHOWN}"
     assert [f"        {SHOWN}", "        more"] == lines[4:6]
     assert f"? hosts were not looked at: {SHOWN}" in lines
-    assert "\x1b" not in _printed(console)
+    assert "\x1b" not in printed(console)
 
 
 def test_what_differs_is_shown_and_not_obeyed(console: Console) -> None:
     found = Comparison("a", "b", (Difference("settings", "key", ESCAPE, "c"),), {"engine": (f"+{ESCAPE}",)})
     show_comparison(found, console)
-    assert f"│ {SHOWN} │" in _printed(console)
-    assert f"        +{SHOWN}" in _printed(console)
-    assert "\x1b" not in _printed(console)
+    assert f"│ {SHOWN} │" in printed(console)
+    assert f"        +{SHOWN}" in printed(console)
+    assert "\x1b" not in printed(console)

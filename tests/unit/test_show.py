@@ -10,7 +10,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-from builders import R25, R26
+from builders import R25, R26, printed
 from rich.console import Console
 
 from pipeline import show
@@ -40,26 +40,16 @@ SMOKE = SmokeReport(
 TRAFFIC = TrafficReport(StackCounts(45, 1, 2), RequestCounts(900, 3, 0.256), (f"stack a: {HOSTILE}",), ())
 
 
-@pytest.fixture
-def console() -> Console:
-    return Console(file=StringIO(), width=200)
-
-
-def _printed(console: Console) -> str:
-    text: str = console.file.getvalue()  # type: ignore[attr-defined]
-    return text
-
-
 def _row(console: Console, word: str) -> list[str]:
     """Return the cells of the row that begins with `word`."""
-    lines = [line for line in _printed(console).splitlines() if line.startswith("│")]
+    lines = [line for line in printed(console).splitlines() if line.startswith("│")]
     rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines]
     return next(row for row in rows if row[0] == word)
 
 
 def test_every_rung_is_a_line_and_a_failed_one_has_its_cause(console: Console) -> None:
     show.rungs(SMOKE, console)
-    first, second, cause, third = _printed(console).splitlines()
+    first, second, cause, third = printed(console).splitlines()
     assert first.split() == ["passed", "token", "0.1", "s", "a", "token"]
     assert second.endswith(f"no signal {HOSTILE}")
     assert cause.strip() == f"likely cause: heat-api-cfn is down {HOSTILE}"
@@ -69,7 +59,7 @@ def test_every_rung_is_a_line_and_a_failed_one_has_its_cause(console: Console) -
 def test_a_rung_is_one_line_however_narrow_the_console_and_whatever_was_answered() -> None:
     console = Console(file=StringIO(), width=40)
     show.rungs(SmokeReport("local", (RungResult("token", "failed", 0.1, f"{ESCAPE} {'long ' * 30}", ESCAPE),)), console)
-    line, cause = _printed(console).splitlines()
+    line, cause = printed(console).splitlines()
     assert line.rstrip().endswith(f"{SHOWN}{' long' * 30}")
     assert cause.endswith(f"likely cause: {SHOWN}")
 
@@ -78,7 +68,7 @@ def test_a_problem_is_one_line_however_narrow_the_console_and_whatever_is_in_the
     console = Console(file=StringIO(), width=40)
     finding = Finding("engine.yaml", "server", f"properties.{ESCAPE}", "a flavor that there is", "something else " * 9)
     show.problems([Problem("local", finding, ("26.0.2",))], console)
-    (line,) = _printed(console).splitlines()
+    (line,) = printed(console).splitlines()
     assert f"properties.{SHOWN}: expected" in line
     assert line.endswith("(Heat 26.0.2)")
 
@@ -88,8 +78,8 @@ def test_what_hosts_say_in_a_table_or_a_failure_is_never_obeyed(console: Console
     show.traffic(replace(TRAFFIC, failures=(ESCAPE,)), console)
     assert _row(console, "api-0") == ["api-0", SHOWN]
     assert _row(console, "") == ["", "and more"]
-    assert f"  {SHOWN}\n" in _printed(console)
-    assert "\x1b" not in _printed(console)
+    assert f"  {SHOWN}\n" in printed(console)
+    assert "\x1b" not in printed(console)
 
 
 def test_traffic_is_shown_with_each_failure(console: Console) -> None:
@@ -97,7 +87,7 @@ def test_traffic_is_shown_with_each_failure(console: Console) -> None:
     assert _row(console, "stacks completed / failed / stuck")[1] == "45 / 1 / 2"
     assert _row(console, "requests / errors")[1] == "900 / 3"
     assert _row(console, "longest time without an answer")[1] == "0.26 s"
-    assert HOSTILE in _printed(console)
+    assert HOSTILE in printed(console)
 
 
 def test_the_proof_shows_stages_counts_revisions_and_results(console: Console) -> None:
@@ -130,7 +120,7 @@ def test_records_are_shown_with_their_end_and_what_was_seen(console: Console) ->
     )  # fmt: skip
     bad = Record("verify", "local", R26.id, R26.digest, False, {}, noon, noon, "ada@laptop", "0.1.0", HOSTILE)
     show.history([good, bad], console)
-    rows = [line for line in _printed(console).splitlines() if line.startswith("│ 2026")]
+    rows = [line for line in printed(console).splitlines() if line.startswith("│ 2026")]
     cells = [[cell.strip() for cell in row.strip("│").split("│")] for row in rows]
     seen = "stacks_completed 45, requests_longest_gap_s 0.25"
     assert cells[0] == ["2026-05-01 12:00:00", "upgrade", R26.id, "passed", "90 s", "ada@laptop", seen]
@@ -178,7 +168,7 @@ def test_a_lock_is_shown_with_who_has_it_and_for_how_long(console: Console) -> N
 
 def test_a_lock_that_nobody_has_is_told(console: Console) -> None:
     show.lock("local", None, FakeClock(), console)
-    assert _printed(console) == "local: nobody holds it\n"
+    assert printed(console) == "local: nobody holds it\n"
 
 
 def test_where_the_time_of_each_run_went_is_shown_the_latest_last(console: Console, tmp_path: Path) -> None:
